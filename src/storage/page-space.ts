@@ -1,0 +1,46 @@
+/**
+ * What a tree sees of its pages.
+ *
+ * Invariants
+ * - A clean page never changes: its bytes are what the data file holds.
+ * - A dirty page has a temporary number and lives in memory only. It may be changed in place as long as no
+ *   seal holds it (`touch` returns it as it is); once sealed, `touch` returns a copy with a new number.
+ * - Every page obtained with `get` stays valid until the next call of any method of this interface that can
+ *   evict (`get` on a miss). Who needs two pages at once (a path from root to leaf) holds the Page objects:
+ *   a Page object that is still referenced keeps its bytes, whatever the cache forgets.
+ */
+import type { PageKind } from '../encoding/page.ts';
+
+/** A page in memory. Compare numbers, not objects: a clean page may be read again into another object. */
+export interface Page {
+  /** Page number; temporary (≥ TEMPORARY_BASE) while the page is dirty and has no place. */
+  number: number;
+  /** LSN and checksum as its parent must record them; both 0 while the number is temporary. */
+  lsn: number;
+  checksum: number;
+  /** The whole page, `pageSize` bytes. Change it only after `touch` or `create`. */
+  readonly bytes: Buffer;
+  /** Seal generation in which the page became dirty; 0 when clean. */
+  generation: number;
+  /** Branch pages: child objects by slot, a cache of PageSpace's own; trees need not look at it. */
+  referenced: boolean;
+}
+
+export interface PageSpace {
+  readonly pageSize: number;
+  /**
+   * The page with this number, from memory or from disk, verified against `lsn` and `checksum`.
+   * @throws CorruptPageError, or LsnfsError IO when the device fails.
+   */
+  get(number: number, lsn: number, checksum: number): Page;
+  /** A new dirty page, initialised with its header. */
+  create(kind: PageKind, level: number, tree: number): Page;
+  /**
+   * The same page, safe to change: itself when it is dirty and not sealed, else a dirty copy with a new
+   * temporary number (the old page is superseded: its death is recorded). The caller points the parent to
+   * the result.
+   */
+  touch(page: Page): Page;
+  /** The page is no longer part of the tree. */
+  discard(page: Page): void;
+}
