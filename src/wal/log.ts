@@ -1,0 +1,53 @@
+/**
+ * The log as the store uses it: one way to append, one way to wait.
+ *
+ * An LSN is a byte position in the log. A frame begins at a multiple of 8 and lies within one segment; a
+ * transaction is one frame, or several of which all but the last carry MORE. `append` returns the LSN at which the
+ * transaction ends, which is also where the next one begins unless it has to skip the rest of a segment.
+ *
+ * Appending is synchronous and never waits for the disk; durability is asynchronous. A transaction is durable when
+ * its frames and all before them are synced, and so is the data file if `dataDirty` was noted before it.
+ * A failed write or sync makes the log fail for ever (`failure`): nothing is retried (fsyncgate).
+ */
+import type { LsnfsError } from '../errors.ts';
+
+export interface Log {
+  /** End of the last transaction that was appended: the LSN of the live state. */
+  readonly lsn: number;
+  /** Everything that ends at or before it is on stable storage. */
+  readonly durableLsn: number;
+  /** Why the log takes nothing more, or undefined. */
+  readonly failure: LsnfsError | undefined;
+  /** Size and number of the segment files that exist. */
+  readonly segmentCount: number;
+  readonly segmentSize: number;
+
+  /**
+   * Makes sure that a transaction of up to `bytes` bytes of records can be appended, so that `append` cannot fail
+   * for want of space after the trees were changed.
+   * @throws LsnfsError NO_SPACE, or STORE_FAILED when the log has failed.
+   */
+  reserve(bytes: number): void;
+  /**
+   * Appends records[0, length) as one transaction made at `timeMicroseconds` since 1970 (clamped so that it never
+   * goes backwards). Returns the LSN at which it ends.
+   */
+  append(records: Uint8Array, length: number, timeMicroseconds: number): number;
+  /** The data file was written: the next sync of the log syncs it too, in parallel. */
+  noteDataDirty(): void;
+  /** Resolves when everything up to `lsn` is durable; rejects with the failure. Does not wait for a timer. */
+  sync(lsn: number): Promise<void>;
+  /** Starts making everything up to `lsn` durable without waiting for it. */
+  requestSync(lsn: number): void;
+  /**
+   * When everything up to `lsn` is durable, writes `bytes` (a reply, at most 64 bytes) to the file descriptor;
+   * when the log fails first, writes `failureBytes`. Exactly one of the two is written, once.
+   */
+  writeWhenDurable(lsn: number, descriptor: number, bytes: Uint8Array, failureBytes: Uint8Array): void;
+  /** Syncs the data file alone (checkpoints). */
+  syncData(): Promise<void>;
+  /** After this returns, everything appended can be read from the segment files (it need not be durable). */
+  flushToFiles(): void;
+  /** Makes everything durable and releases threads and files. */
+  close(): Promise<void>;
+}
