@@ -1,0 +1,262 @@
+/**
+ * Devices on files: synchronous positional calls of node:fs, and fdatasync through the thread pool or in place.
+ *
+ * Every call runs to completion: short reads and writes, which POSIX permits at any time, are continued. A write
+ * that makes no progress is an error, never a loop. Node opens every file with O_CLOEXEC, so no descriptor leaks
+ * into child processes. Files are 0600 and directories 0700: a store holds other people's files.
+ */
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { assert, LsnfsError, systemErrorCode } from '../errors.ts';
+import type { Device, StorageDirectory } from './device.ts';
+
+const FILE_MODE = 0o600;
+const DIRECTORY_MODE = 0o700;
+/** IOV_MAX of Linux: buffers in one writev(2). */
+const VECTOR_MAXIMUM = 1024;
+
+/** Turns an error of the operating system into NO_SPACE or IO, with the facts. */
+export function deviceError(operation: string, name: string, position: number, error: unknown): LsnfsError {
+  const code = systemErrorCode(error);
+  if (code === undefined) throw error; // a bug, not an answer of the operating system
+  const details = { operation, file: name, position, errno: code };
+  const place = position < 0 ? '' : ` at offset ${position}`;
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    const why = code === 'EDQUOT' ? 'the disk quota is used up' : 'no space is left on the file system';
+    return new LsnfsError('NO_SPACE', `${operation} of ${name}${place} failed: ${why}`, details, {
+      cause: error,
+    });
+  }
+  return new LsnfsError('IO', `${operation} of ${name}${place} failed: ${code}`, details, { cause: error });
+}
+
+export class FileDevice implements Device {
+  readonly name: string;
+  private open = true;
+  private readonly fileDescriptor: number;
+
+  constructor(name: string, fileDescriptor: number) {
+    this.name = name;
+    this.fileDescriptor = fileDescriptor;
+  }
+
+  get descriptor(): number {
+    assert(this.open, `${this.name} is closed`);
+    return this.fileDescriptor;
+  }
+
+  read(position: number, target: Uint8Array, start: number, length: number): number {
+    const descriptor = this.descriptor;
+    let done = 0;
+    try {
+      while (done < length) {
+        const count = fs.readSync(descriptor, target, start + done, length - done, position + done);
+        if (count === 0) break;
+        done += count;
+      }
+    } catch (error) {
+      throw deviceError('read', this.name, position + done, error);
+    }
+    return done;
+  }
+
+  write(position: number, source: Uint8Array, start: number, length: number): void {
+    const descriptor = this.descriptor;
+    let done = 0;
+    try {
+      while (done < length) {
+        const count = fs.writeSync(descriptor, source, start + done, length - done, position + done);
+        if (count === 0) throw this.stuck('write', position + done);
+        done += count;
+      }
+    } catch (error) {
+      throw error instanceof LsnfsError ? error : deviceError('write', this.name, position + done, error);
+    }
+  }
+
+  writeVector(position: number, sources: readonly Uint8Array[]): void {
+    const descriptor = this.descriptor;
+    let at = position;
+    let index = 0;
+    try {
+      while (index < sources.length) {
+        const batch =
+          index === 0 && sources.length <= VECTOR_MAXIMUM
+            ? sources
+            : sources.slice(index, index + VECTOR_MAXIMUM);
+        let count = fs.writevSync(descriptor, batch, at);
+        at += count;
+        const before = index;
+        for (const source of batch) {
+          if (count < source.length) break;
+          count -= source.length;
+          index++;
+        }
+        if (count > 0) {
+          const source = sources[index]!;
+          this.write(at, source, count, source.length - count);
+          at += source.length - count;
+          index++;
+        } else if (index === before) throw this.stuck('write', at);
+      }
+    } catch (error) {
+      throw error instanceof LsnfsError ? error : deviceError('write', this.name, at, error);
+    }
+  }
+
+  private stuck(operation: string, position: number): LsnfsError {
+    const details = { operation, file: this.name, position };
+    return new LsnfsError(
+      'IO',
+      `${operation} of ${this.name} at offset ${position} makes no progress`,
+      details,
+    );
+  }
+
+  size(): number {
+    try {
+      return fs.fstatSync(this.descriptor).size;
+    } catch (error) {
+      throw deviceError('stat', this.name, -1, error);
+    }
+  }
+
+  truncate(size: number): void {
+    try {
+      fs.ftruncateSync(this.descriptor, size);
+    } catch (error) {
+      throw deviceError('truncate', this.name, size, error);
+    }
+  }
+
+  sync(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      fs.fdatasync(this.descriptor, (error) => {
+        if (error === null) resolve();
+        else reject(deviceError('sync', this.name, -1, error));
+      });
+    });
+  }
+
+  syncNow(): void {
+    try {
+      fs.fdatasyncSync(this.descriptor);
+    } catch (error) {
+      throw deviceError('sync', this.name, -1, error);
+    }
+  }
+
+  close(): void {
+    if (!this.open) return;
+    this.open = false;
+    try {
+      fs.closeSync(this.fileDescriptor);
+    } catch (error) {
+      throw deviceError('close', this.name, -1, error);
+    }
+  }
+}
+
+export class FileDirectory implements StorageDirectory {
+  readonly path: string;
+
+  constructor(directoryPath: string) {
+    this.path = directoryPath;
+  }
+
+  private resolve(name: string): string {
+    assert(!path.isAbsolute(name) && !name.split('/').includes('..'), `"${name}" is not a name in a store`);
+    return path.join(this.path, name);
+  }
+
+  exists(name: string): boolean {
+    try {
+      fs.statSync(this.resolve(name));
+      return true;
+    } catch (error) {
+      const code = systemErrorCode(error);
+      if (code === 'ENOENT' || code === 'ENOTDIR') return false;
+      throw deviceError('stat', this.resolve(name), -1, error);
+    }
+  }
+
+  open(name: string, options: { create?: boolean; readOnly?: boolean } = {}): Device {
+    const full = this.resolve(name);
+    const access = options.readOnly === true ? fs.constants.O_RDONLY : fs.constants.O_RDWR;
+    try {
+      const flags = options.create === true ? access | fs.constants.O_CREAT : access;
+      return new FileDevice(full, fs.openSync(full, flags, FILE_MODE));
+    } catch (error) {
+      throw deviceError('open', full, -1, error);
+    }
+  }
+
+  list(subdirectory: string): string[] {
+    const full = this.resolve(subdirectory);
+    try {
+      const names: string[] = [];
+      for (const entry of fs.readdirSync(full, { withFileTypes: true }))
+        if (entry.isFile()) names.push(entry.name);
+      return names.sort();
+    } catch (error) {
+      throw deviceError('list', full, -1, error);
+    }
+  }
+
+  makeDirectory(name: string): void {
+    const full = this.resolve(name);
+    try {
+      fs.mkdirSync(full, { recursive: true, mode: DIRECTORY_MODE });
+    } catch (error) {
+      throw deviceError('mkdir', full, -1, error);
+    }
+  }
+
+  rename(from: string, to: string): void {
+    try {
+      fs.renameSync(this.resolve(from), this.resolve(to));
+    } catch (error) {
+      throw deviceError('rename', this.resolve(from), -1, error);
+    }
+  }
+
+  remove(name: string): void {
+    try {
+      fs.unlinkSync(this.resolve(name));
+    } catch (error) {
+      throw deviceError('remove', this.resolve(name), -1, error);
+    }
+  }
+
+  syncDirectory(subdirectory: string): void {
+    const full = this.resolve(subdirectory);
+    try {
+      const descriptor = fs.openSync(full, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+      try {
+        fs.fsyncSync(descriptor);
+      } finally {
+        fs.closeSync(descriptor);
+      }
+    } catch (error) {
+      throw deviceError('sync', full, -1, error);
+    }
+  }
+
+  freeBytes(): number {
+    const statistics = this.statistics();
+    return statistics.bavail * statistics.bsize;
+  }
+
+  totalBytes(): number {
+    const statistics = this.statistics();
+    return statistics.blocks * statistics.bsize;
+  }
+
+  private statistics(): fs.StatsFs {
+    try {
+      return fs.statfsSync(this.path);
+    } catch (error) {
+      throw deviceError('statfs', this.path, -1, error);
+    }
+  }
+}
