@@ -1,0 +1,43 @@
+/**
+ * Parsing of what is typed: durations, page sizes, and arguments as bytes.
+ */
+import { readFileSync } from 'node:fs';
+import { InvalidArgumentError } from 'commander';
+import { textOfBytes } from '../src/plugin/text.ts';
+
+const UNITS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+
+/** "500ms", "1s", "1.5s", "2m", "1h" in milliseconds. */
+export function parseDuration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(text);
+  const milliseconds = match === null ? Number.NaN : Math.round(Number(match[1]) * UNITS[match[2]!]!);
+  if (!(milliseconds >= 1 && milliseconds <= 3_600_000)) {
+    throw new InvalidArgumentError('A duration from 1ms to 1h is a number and a unit: 500ms, 1s, 2m.');
+  }
+  return milliseconds;
+}
+
+export type PageSize = 4096 | 8192 | 16384;
+
+export function parsePageSize(text: string): PageSize {
+  if (text === '4096' || text === '8192' || text === '16384') return Number(text) as PageSize;
+  throw new InvalidArgumentError('A page has 4096, 8192 or 16384 bytes.');
+}
+
+/**
+ * The arguments with every byte kept. Node decodes them as UTF-8 and loses what is not; the kernel still has them.
+ * The last ones of the process's command line are ours, whatever options Node itself was given.
+ */
+export function losslessArguments(given: readonly string[]): string[] {
+  if (!given.some((argument) => argument.includes('\ufffd'))) return [...given];
+  const line = readFileSync('/proc/self/cmdline');
+  const all: string[] = [];
+  let start = 0;
+  for (let end = line.indexOf(0); end >= 0; end = line.indexOf(0, start)) {
+    all.push(textOfBytes(line.subarray(start, end)));
+    start = end + 1;
+  }
+  const ours = all.slice(-given.length);
+  // A changed process title would hide them: then Node's decoding must do.
+  return ours.length === given.length ? ours : [...given];
+}

@@ -1,0 +1,58 @@
+/** lsnfs status TARGET: where the store stands. */
+import type { Command } from 'commander';
+import { jsonOption, TARGET_HELP } from '../command.ts';
+import { formatBytes, formatTime, printJson, write } from '../output.ts';
+import { withTarget } from '../target.ts';
+
+/** What `status` reports at least; members that a newer daemon adds are passed on in --json. */
+interface Status {
+  readonly store: string;
+  readonly mountpoint: string | null;
+  readonly pid: number | null;
+  readonly lsn: number;
+  readonly durableLsn: number;
+  readonly checkpointLsn: number;
+  readonly horizonLsn: number;
+  readonly horizonTime: string | null;
+  readonly pageSize: number;
+  readonly pages: { readonly total: number; readonly free: number };
+  readonly files: number;
+  readonly bytes: { readonly live: number; readonly history: number; readonly disk: number };
+  readonly wal: { readonly bytes: number; readonly segments: number };
+}
+
+export function register(program: Command): void {
+  const command = program
+    .command('status')
+    .description('Show where the store stands: LSNs, the horizon, pages, bytes, and who has it mounted.')
+    .argument('<target>', TARGET_HELP)
+    .action(async (target: string, options: { json?: boolean }) => {
+      const status = (await withTarget(target, (session) => session.execute('status'))) as Status;
+      if (options.json) await printJson(status);
+      else await write(formatStatus(status));
+    });
+  jsonOption(command);
+}
+
+function formatStatus(status: Status): string {
+  const mounted = status.mountpoint === null ? 'not mounted' : `${status.mountpoint} (process ${status.pid})`;
+  const rows: [string, string][] = [
+    ['Store', status.store],
+    ['Mounted on', mounted],
+    ['LSN', `${status.lsn}, durable ${status.durableLsn}, checkpoint ${status.checkpointLsn}`],
+    [
+      'Horizon',
+      `LSN ${status.horizonLsn}${status.horizonTime === null ? '' : `, ${formatTime(status.horizonTime)}`}`,
+    ],
+    ['Files', String(status.files)],
+    ['Live', formatBytes(status.bytes.live)],
+    ['History', formatBytes(status.bytes.history)],
+    ['On disk', formatBytes(status.bytes.disk)],
+    [
+      'Log',
+      `${formatBytes(status.wal.bytes)} in ${status.wal.segments} ${status.wal.segments === 1 ? 'segment' : 'segments'}`,
+    ],
+    ['Pages', `${status.pages.total} of ${status.pageSize} bytes, ${status.pages.free} free`],
+  ];
+  return rows.map(([name, value]) => `${`${name}:`.padEnd(12)}${value}\n`).join('');
+}

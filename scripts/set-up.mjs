@@ -1,0 +1,158 @@
+/**
+ * What a fresh clone needs before anything runs: a Node that is new enough, npm dependencies, a build, and (as root,
+ * on Debian) system packages. Plain JavaScript on Node alone, because nothing is installed yet. Each step looks
+ * first and does nothing when there is nothing to do.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const projectDirectory = fileURLToPath(new URL('..', import.meta.url));
+
+const OLDEST_NODE = [20, 19];
+
+/** The Debian package of each program that is used, and whether it is for the tests only. */
+const PROGRAMS = [
+  { program: 'mount', package: 'mount', forTests: false },
+  { program: 'fusermount3', package: 'fuse3', forTests: false },
+  { program: 'diff', package: 'diffutils', forTests: false },
+  { program: 'tar', package: 'tar', forTests: true },
+  { program: 'rsync', package: 'rsync', forTests: true },
+  { program: 'git', package: 'git', forTests: true },
+  { program: 'sqlite3', package: 'sqlite3', forTests: true },
+  { program: 'setfattr', package: 'attr', forTests: true },
+  { program: 'setfacl', package: 'acl', forTests: true },
+  { program: 'python3', package: 'python3', forTests: true },
+];
+
+/** Ends the set-up with a sentence for people. */
+export class SetUpError extends Error {}
+
+/** @param {string} text */
+function say(text) {
+  process.stdout.write(`set-up: ${text}\n`);
+}
+
+function checkMachine() {
+  if (process.platform !== 'linux') throw new SetUpError(`lsnfs runs on Linux; this is ${process.platform}`);
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  if (major < OLDEST_NODE[0] || (major === OLDEST_NODE[0] && minor < OLDEST_NODE[1])) {
+    throw new SetUpError(
+      `Node ${OLDEST_NODE.join('.')} or later is needed; this is ${process.versions.node}`,
+    );
+  }
+}
+
+/** @param {string} program */
+export function isInstalled(program) {
+  const directories = [
+    ...(process.env.PATH ?? '').split(delimiter),
+    '/usr/sbin',
+    '/sbin',
+    '/usr/bin',
+    '/bin',
+  ];
+  return directories.some((directory) => directory !== '' && existsSync(join(directory, program)));
+}
+
+/**
+ * Whether node_modules holds what package-lock.json asks for. npm keeps a list of what it installed in
+ * node_modules/.package-lock.json, in the same form.
+ */
+function dependenciesAreCurrent() {
+  const installedFile = join(projectDirectory, 'node_modules', '.package-lock.json');
+  if (!existsSync(installedFile)) return false;
+  const wanted = JSON.parse(readFileSync(join(projectDirectory, 'package-lock.json'), 'utf8')).packages;
+  const installed = JSON.parse(readFileSync(installedFile, 'utf8')).packages;
+  return Object.entries(wanted).every(([path, { version, optional }]) => {
+    if (path === '') return true;
+    const found = installed[path];
+    // A package for another platform is left out by npm.
+    if (found === undefined) return optional === true;
+    return found.version === version && existsSync(join(projectDirectory, path, 'package.json'));
+  });
+}
+
+/** The lock file speaks for package.json as long as both name the same dependencies. */
+function lockMatchesManifest() {
+  const manifest = JSON.parse(readFileSync(join(projectDirectory, 'package.json'), 'utf8'));
+  const locked = JSON.parse(readFileSync(join(projectDirectory, 'package-lock.json'), 'utf8')).packages[''];
+  return ['dependencies', 'devDependencies'].every(
+    (kind) => JSON.stringify(manifest[kind] ?? {}) === JSON.stringify(locked[kind] ?? {}),
+  );
+}
+
+function installDependencies() {
+  const inStep = lockMatchesManifest();
+  if (inStep && dependenciesAreCurrent()) return;
+  say('installing the npm dependencies …');
+  // Under `npm start` and `npm test` this is the npm that runs us.
+  const npm = process.env.npm_execpath;
+  const args = [inStep ? 'ci' : 'install', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'];
+  const [command, commandArgs] = npm?.endsWith('.js') ? [process.execPath, [npm, ...args]] : ['npm', args];
+  const result = spawnSync(command, commandArgs, { cwd: projectDirectory, stdio: 'inherit' });
+  if (result.error !== undefined) throw new SetUpError(`npm cannot be run: ${result.error.message}`);
+  if (result.status !== 0)
+    throw new SetUpError('npm could not install the dependencies; its own words are above');
+}
+
+function build() {
+  const compiler = join(projectDirectory, 'node_modules', 'typescript', 'bin', 'tsc');
+  const args = [compiler, '-p', 'tsconfig.json', '--incremental'];
+  const result = spawnSync(process.execPath, args, { cwd: projectDirectory, stdio: 'inherit' });
+  if (result.status !== 0) throw new SetUpError('the build failed; the compiler says why above');
+}
+
+/** @param {string[]} args */
+function aptGet(args) {
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  return spawnSync('apt-get', args, { stdio: ['ignore', 'ignore', 'inherit'], env }).status === 0;
+}
+
+/** @param {boolean} forTests */
+function installSystemPackages(forTests) {
+  const missing = PROGRAMS.filter((entry) => (forTests || !entry.forTests) && !isInstalled(entry.program));
+  if (missing.length === 0) return;
+  const packages = missing.map((entry) => entry.package);
+  const programs = missing.map((entry) => entry.program).join(', ');
+  if (!isInstalled('apt-get')) {
+    say(`${programs} not found: please install them; what needs them is left out`);
+    return;
+  }
+  const command = `apt-get install -y --no-install-recommends ${packages.join(' ')}`;
+  if (process.getuid?.() !== 0) {
+    say(`${programs} not found: run 'sudo ${command}'; what needs them is left out`);
+    return;
+  }
+  say(`installing the Debian packages ${packages.join(', ')} …`);
+  const args = ['install', '-y', '--no-install-recommends', ...packages];
+  const lists = '/var/lib/apt/lists';
+  const haveLists =
+    existsSync(lists) &&
+    readdirSync(lists).some((name) => name.endsWith('_Packages') || name.endsWith('.lz4'));
+  if ((haveLists && aptGet(args)) || (aptGet(['update']) && aptGet(args))) return;
+  say(`'${command}' failed; what needs ${programs} is left out`);
+}
+
+/** @param {{ forTests: boolean }} options */
+export function setUp({ forTests }) {
+  checkMachine();
+  installSystemPackages(forTests);
+  installDependencies();
+  build();
+}
+
+/**
+ * Runs a set-up, and ends the process with one sentence when it cannot be done.
+ * @param {{ forTests: boolean }} options
+ */
+export function setUpOrExit(options) {
+  try {
+    setUp(options);
+  } catch (error) {
+    if (!(error instanceof SetUpError)) throw error;
+    process.stderr.write(`set-up: ${error.message}\n`);
+    process.exit(1);
+  }
+}

@@ -1,0 +1,46 @@
+/**
+ * Runs the tests that do not mount on the newest Node that calls itself LTS, from the npm package `node`. The build
+ * is the one that `npm test` has made.
+ */
+import { spawnSync } from 'node:child_process';
+import { avaPath, closingLine, runAva } from './run-ava.mjs';
+import { projectDirectory } from './set-up.mjs';
+
+/** @param {string[]} command */
+function outputOf([program, ...args]) {
+  const result = spawnSync(program, args, {
+    cwd: projectDirectory,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  return result.status === 0 ? result.stdout.trim() : undefined;
+}
+
+/** Even majors become LTS half a year after their first release; the newest may not be there yet, so it is asked. */
+function newestLts() {
+  const versions = outputOf(['npm', 'view', 'node', 'versions', '--json', '--loglevel=error']);
+  if (versions === undefined) return undefined;
+  const majors = new Set(JSON.parse(versions).map((version) => Number.parseInt(version, 10)));
+  const candidates = [...majors].filter((major) => major % 2 === 0).sort((a, b) => b - a);
+  for (const major of candidates.slice(0, 3)) {
+    const name = outputOf([...nodeCommand(major), '-p', 'process.release.lts ?? ""']);
+    if (name) return { major, name };
+  }
+  return undefined;
+}
+
+/** @param {number} major */
+function nodeCommand(major) {
+  return ['npx', '--loglevel=error', '-y', '-p', `node@${major}`, 'node'];
+}
+
+const lts = newestLts();
+if (lts === undefined) {
+  process.stdout.write('The newest Node LTS cannot be found or fetched with npm.\n0 passed, 1 failed\n');
+  process.exitCode = 1;
+} else {
+  process.stdout.write(`The cases that do not mount, on Node ${lts.major} (${lts.name}):\n`);
+  const counts = await runAva([...nodeCommand(lts.major), avaPath], { LSNFS_TEST_NO_MOUNT: '1' });
+  process.stdout.write(`${closingLine(counts)}\n`);
+  process.exitCode = counts.failed === 0 ? 0 : 1;
+}

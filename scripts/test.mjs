@@ -1,0 +1,27 @@
+/**
+ * `npm test`: sets up, lints, and runs all tests. Arguments go to AVA (`npm test -- test/cli/duration.test.ts`).
+ * The last line is "N passed, N failed", with ", N skipped" when some were.
+ */
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { avaPath, closingLine, runAva } from './run-ava.mjs';
+import { projectDirectory, setUpOrExit } from './set-up.mjs';
+
+function lint() {
+  const biome = join(projectDirectory, 'node_modules', '@biomejs', 'biome', 'bin', 'biome');
+  const args = [biome, 'check', '--error-on-warnings', '.'];
+  return spawnSync(process.execPath, args, { cwd: projectDirectory, stdio: 'inherit' }).status === 0;
+}
+
+setUpOrExit({ forTests: true });
+const clean = lint();
+const { whyNoMount } = await import('../dist/fuse/availability.js');
+const reason = process.env.LSNFS_TEST_NO_MOUNT === '1' ? 'LSNFS_TEST_NO_MOUNT=1 asks for it' : whyNoMount();
+if (reason !== undefined) process.stdout.write(`The cases that mount are left out: ${reason}.\n`);
+const counts = await runAva([process.execPath, avaPath, ...process.argv.slice(2)]);
+if (!clean) {
+  process.stdout.write('The linter found what it says above; that counts as one failure.\n');
+  counts.failed++;
+}
+process.stdout.write(`${closingLine(counts)}\n`);
+process.exitCode = counts.failed === 0 ? 0 : 1;
