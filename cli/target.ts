@@ -1,0 +1,171 @@
+/**
+ * From what is typed as TARGET to a store that can be asked.
+ *
+ * TARGET is a store or the place where it is mounted. A store that some process has open is asked through its
+ * control socket; any other is opened here, for as long as the command takes. The same operations run either way.
+ * A path is compared with the list of mounts before it is touched: touching a mount whose daemon hangs would hang
+ * the command as well.
+ */
+import { realpathSync } from 'node:fs';
+import { basename, dirname, join, resolve, sep } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { listMounts } from '../fuse/mount.ts';
+import { LsnfsError, systemErrorCode } from '../src/errors.ts';
+import { type Database, open } from '../src/index.ts';
+import { connectToStore } from '../src/plugin/control-client.ts';
+import type { JsonObject } from '../src/plugin/control-protocol.ts';
+import {
+  changesStore,
+  executeOperation,
+  type ListPage,
+  type OperationName,
+  type ReadPage,
+} from '../src/plugin/operations.ts';
+
+/** How long a store that is in use by a process without an open control socket is waited for. */
+const IN_USE_PATIENCE_MS = 5000;
+const IN_USE_STEP_MS = 50;
+
+export interface Target {
+  readonly storePath: string;
+  /** Where it is mounted, if the target was found in the list of mounts. */
+  readonly mountpoint: string | null;
+}
+
+export interface Session {
+  readonly storePath: string;
+  execute(operation: OperationName, args?: JsonObject): Promise<unknown>;
+}
+
+/** The path with symbolic links resolved in its parent only, or in all of it; itself when that cannot be done. */
+function realPath(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch (error) {
+    if (systemErrorCode(error) === undefined) throw error;
+    return path;
+  }
+}
+
+/** What the target is, without opening anything. @throws LsnfsError INVALID_INPUT for a path inside a mount. */
+export function resolveTarget(target: string): Target {
+  const typed = resolve(target);
+  const mounts = listMounts();
+  const spellings = [
+    () => typed,
+    () => join(realPath(dirname(typed)), basename(typed)),
+    () => realPath(typed),
+  ];
+  for (const spelling of spellings) {
+    const path = spelling();
+    const mount = mounts.find(({ mountpoint, store }) => path === mountpoint || path === store);
+    if (mount !== undefined) return { storePath: mount.store, mountpoint: mount.mountpoint };
+    const around = mounts.find(({ mountpoint }) => path.startsWith(`${mountpoint}${sep}`));
+    if (around !== undefined) {
+      const inside = path.slice(around.mountpoint.length + 1);
+      throw new LsnfsError(
+        'INVALID_INPUT',
+        `${typed} is inside a mount: give the mount point ${around.mountpoint} as the target, and ${inside} as the path where a command takes one`,
+        { mountpoint: around.mountpoint },
+      );
+    }
+  }
+  return { storePath: realPath(typed), mountpoint: null };
+}
+
+/** A session with the process that has the store open. */
+async function remoteSession(storePath: string): Promise<(Session & { close(): void }) | undefined> {
+  const client = await connectToStore(storePath);
+  if (client === undefined) return undefined;
+  return {
+    storePath,
+    execute: (operation, args = {}) => client.request(operation, args),
+    close: () => client.close(),
+  };
+}
+
+/** Opens the store here, or finds out that a process has just opened it. */
+async function openOrConnect(
+  storePath: string,
+  readOnly: boolean,
+): Promise<Database | (Session & { close(): void })> {
+  const deadline = Date.now() + IN_USE_PATIENCE_MS;
+  for (;;) {
+    try {
+      return await open(storePath, { readOnly });
+    } catch (error) {
+      if (!(error instanceof LsnfsError && error.code === 'STORE_IN_USE') || Date.now() > deadline)
+        throw error;
+    }
+    // A daemon that is starting or ending, or another command: one of them will answer, or be gone.
+    await sleep(IN_USE_STEP_MS);
+    const session = await remoteSession(storePath);
+    if (session !== undefined) return session;
+  }
+}
+
+function isSession(value: Database | Session): value is Session & { close(): void } {
+  return 'execute' in value;
+}
+
+/** Opens the store at the first operation, when it is known whether that changes anything. */
+class LocalSession implements Session {
+  readonly storePath: string;
+  private database: Database | undefined;
+  private remote: (Session & { close(): void }) | undefined;
+
+  constructor(storePath: string) {
+    this.storePath = storePath;
+  }
+
+  async execute(operation: OperationName, args: JsonObject = {}): Promise<unknown> {
+    if (this.database === undefined && this.remote === undefined) {
+      const opened = await openOrConnect(this.storePath, !changesStore(operation));
+      if (isSession(opened)) this.remote = opened;
+      else this.database = opened;
+    }
+    if (this.remote !== undefined) return this.remote.execute(operation, args);
+    return executeOperation(this.database!, operation, args);
+  }
+
+  async close(): Promise<void> {
+    this.remote?.close();
+    await this.database?.close();
+  }
+}
+
+/** Runs `body` with a session on the target, and closes it however that ends. */
+export async function withTarget<Result>(
+  target: string,
+  body: (session: Session) => Promise<Result>,
+): Promise<Result> {
+  const { storePath } = resolveTarget(target);
+  const session = (await remoteSession(storePath)) ?? new LocalSession(storePath);
+  try {
+    return await body(session);
+  } finally {
+    await session.close();
+  }
+}
+
+/** The pages of a listing. */
+export async function* listPages(session: Session, path: string, follow: boolean): AsyncGenerator<ListPage> {
+  for (let args: JsonObject = { path, follow }; ; ) {
+    const page = (await session.execute('list', args)) as ListPage;
+    yield page;
+    if (page.cursor === null) return;
+    args = { cursor: page.cursor };
+  }
+}
+
+/** The content of a file in pieces of base64; the next is asked for while the last is being written. */
+export async function* readPages(session: Session, path: string): AsyncGenerator<string> {
+  let next: Promise<unknown> | undefined = session.execute('read', { path });
+  while (next !== undefined) {
+    const page: ReadPage = (await next) as ReadPage;
+    next = page.cursor === null ? undefined : session.execute('read', { cursor: page.cursor });
+    // Whoever stops reading leaves a request behind, which may fail when the session is closed.
+    next?.catch(() => {});
+    yield page.data;
+  }
+}
