@@ -9,7 +9,8 @@
  * its frames and all before them are synced, and so is the data file if `dataDirty` was noted before it.
  * A failed write or sync makes the log fail for ever (`failure`): nothing is retried (fsyncgate).
  */
-import type { LsnfsError } from '../errors.ts';
+import { LsnfsError } from '../errors.ts';
+import type { Device, StorageDirectory } from '../storage/device.ts';
 
 export interface Log {
   /** End of the last transaction that was appended: the LSN of the live state. */
@@ -44,10 +45,54 @@ export interface Log {
    * when the log fails first, writes `failureBytes`. Exactly one of the two is written, once.
    */
   writeWhenDurable(lsn: number, descriptor: number, bytes: Uint8Array, failureBytes: Uint8Array): void;
+  /**
+   * Calls back when everything up to `lsn` is durable, or with the failure when the log fails first. Starts
+   * nothing: see `requestSync`. In one thread the callback comes from the event loop; a log with a thread of its
+   * own calls it from `poll` too, for a thread whose event loop does not turn. Never from within this call.
+   */
+  onDurable(lsn: number, callback: DurabilityCallback): void;
+  /** Runs the callbacks that are due. Cheap when there are none. */
+  poll(): void;
   /** Syncs the data file alone (checkpoints). */
   syncData(): Promise<void>;
+  /** The same with a callback, which comes as that of `onDurable` does. */
+  onDataSynced(callback: DurabilityCallback): void;
+  /** Removes the segments that lie whole before `lsn`, but never the one the log ends in. Returns how many. */
+  trim(lsn: number): number;
   /** After this returns, everything appended can be read from the segment files (it need not be durable). */
   flushToFiles(): void;
-  /** Makes everything durable and releases threads and files. */
+  /** Makes everything durable and releases threads and files. Rejects with the failure of a log that has failed. */
   close(): Promise<void>;
+}
+
+/** `failure` is undefined when what was waited for is durable. */
+export type DurabilityCallback = (failure: LsnfsError | undefined) => void;
+
+/** What a log goes on from: where recovery found its end. */
+export interface LogOptions {
+  readonly directory: StorageDirectory;
+  readonly storeId: Uint8Array;
+  readonly segmentSize: number;
+  /** End of the last transaction that counts; FIRST_LSN for a new log. What follows it is wiped out. */
+  readonly endLsn: number;
+  /** Checksum of that transaction's last frame; 0 for a new log. */
+  readonly previousChecksum: number;
+  /** Time of that transaction; times never go backwards. */
+  readonly lastTimeMicroseconds: number;
+  /** Segments from the one with this LSN on may not have been synced by whoever wrote them. */
+  readonly syncFrom: number;
+  /** The file that `noteDataDirty` and `syncData` mean. */
+  readonly dataDevice: Device;
+  /** What nobody waits for is durable after this time at the latest. */
+  readonly commitIntervalMs: number;
+}
+
+/** The error that a log's failure is for everybody who uses it from then on. */
+export function logFailure(cause: LsnfsError): LsnfsError {
+  return new LsnfsError(
+    'STORE_FAILED',
+    `the log has failed, and the store takes no more changes until it is opened again: ${cause.message}`,
+    { ...cause.details, cause: cause.code },
+    { cause },
+  );
 }
