@@ -1,0 +1,225 @@
+/**
+ * What the handlers of requests share: the request and the reply at hand, the file systems, and what the kernel
+ * holds of them.
+ *
+ * A handler returns the length of the reply's body, a negative errno, or NO_REPLY when nobody waits for an answer
+ * or somebody else gives it. It may throw: the session turns that into the errno.
+ */
+import { ERRNO, PosixError } from '../src/errors.ts';
+import {
+  type Attributes,
+  type Caller,
+  type Door,
+  type FileSystem,
+  ROOT_CALLER,
+  ROOT_INODE,
+  S_IFMT,
+  S_IFREG,
+  type Volume,
+} from '../src/vfs/file-system.ts';
+import { Doors } from './doors.ts';
+import type { Negotiated } from './negotiate.ts';
+import { ENTRY_OUT } from './protocol.ts';
+import { Reply, statusReply, writeReply } from './reply.ts';
+import { Request } from './request.ts';
+
+/** No errno is that small. */
+export const NO_REPLY = -0x10000;
+
+/** Seconds for which the kernel may keep what only it can change, or nobody. */
+export const FOREVER = 0x7fffffff;
+/** Seconds for which attributes of a file that is open for writing hold: its block count changes unseen. */
+export const WHILE_WRITTEN = 1;
+
+export type Handler = (context: Context) => number;
+
+/**
+ * A file system that inherits default ACLs by itself; the kernel then leaves the umask to the server, and it holds
+ * only where the directory has none.
+ */
+export interface InheritsAcls {
+  hasDefaultAcl(directory: number): boolean;
+}
+
+export interface SessionOptions {
+  readonly volume: Volume;
+  /** Everything that ends at or before it is on stable storage. */
+  readonly durableLsn: () => number;
+  /** Sends `ok` when everything up to `lsn` is durable, or `failure` when that fails: exactly one, once. */
+  readonly deferReply: (lsn: number, ok: Uint8Array, failure: Uint8Array) => void;
+  /**
+   * Has another thread make the kernel write back what it holds of a live file, and then calls
+   * `Session.resume(ticket)`. Without it, SEEK_DATA and SEEK_HOLE see only what was written back.
+   */
+  readonly writeBack?: (ticket: number, inode: number) => void;
+  /** What is logged: an unexpected error with its stack, a request that nobody should send. */
+  readonly log: (message: string) => void;
+  /** Whether a listing of the live root shows the snapshots' names. Default: no. */
+  readonly snapdirVisible?: boolean;
+  /**
+   * A secret of the process that serves the mount: looking up "@TOKEN-INODE" at the root gives it any live file
+   * by number, to open it and so to flush it.
+   */
+  readonly token?: string;
+  /** Counts requests by opcode. Default: no. */
+  readonly countRequests?: boolean;
+}
+
+class RequestCaller implements Caller {
+  uid = 0;
+  gid = 0;
+  pid = 0;
+}
+
+interface OpenFile {
+  readonly inode: number;
+  readonly writable: boolean;
+}
+
+export class Context {
+  readonly request = new Request();
+  readonly reply = new Reply();
+  readonly caller = new RequestCaller();
+  readonly options: SessionOptions;
+  readonly volume: Volume;
+  readonly live: FileSystem;
+  readonly doors: Doors;
+  negotiated: Negotiated | undefined;
+  /** Open files of the live file system, by handle. */
+  readonly openFiles = new Map<number, OpenFile>();
+  /** How many of them may write, by inode. */
+  readonly writers = new Map<number, number>();
+  /** The snapshots' names as each open listing of the root shows them. */
+  readonly listedSnapshots = new Map<number, Uint8Array[]>();
+  /** Names at the live root that the kernel may have cached, as latin1. */
+  readonly rootNames = new Set<string>();
+  /** Requests that wait for a write-back, by ticket. */
+  readonly postponed = new Map<number, Uint8Array>();
+  private lastTicket = 0;
+  /** The request at hand was postponed and is served now. */
+  resumed = false;
+  /** A wake-up arrived (NOTIFY_REPLY); who looks at it takes it back. */
+  woken = false;
+
+  constructor(options: SessionOptions) {
+    this.options = options;
+    this.volume = options.volume;
+    this.live = options.volume.live;
+    this.doors = new Doors(options.volume);
+  }
+
+  /** The file system of the request's node. @throws ESTALE */
+  get fileSystem(): FileSystem {
+    const { door } = this.request;
+    return door === 0 ? this.live : this.doors.byNumber(door).fileSystem;
+  }
+
+  /** Whether what is behind the door (0: live) never changes behind the kernel's back. */
+  isCacheable(door: number): boolean {
+    return door === 0 || this.doors.byNumber(door).immutable;
+  }
+
+  /** For how long the attributes of a node hold. */
+  attributeSeconds(door: number, a: Attributes): number {
+    if (door !== 0) return this.doors.byNumber(door).immutable ? FOREVER : 0;
+    if (this.writers.size > 0 && (a.mode & S_IFMT) === S_IFREG && this.writers.has(a.inode))
+      return WHILE_WRITTEN;
+    return FOREVER;
+  }
+
+  /** Answers with an entry of the request's own file system, and counts the reference that the kernel takes. */
+  entryReply(a: Attributes): number {
+    const { door } = this.request;
+    this.writeEntry(0, door, a);
+    return ENTRY_OUT.SIZE;
+  }
+
+  /** Puts an entry into the reply and counts the reference. `a` may be reused by the file system afterwards. */
+  writeEntry(offset: number, door: number, a: Attributes): void {
+    const { inode } = a;
+    if (door === 0) {
+      this.reply.entry(offset, 0, a, FOREVER, this.attributeSeconds(0, a));
+      this.live.remember(inode, 1);
+      return;
+    }
+    const use = this.doors.byNumber(door);
+    const seconds = use.immutable ? FOREVER : 0;
+    this.reply.entry(offset, door, a, seconds, seconds);
+    use.fileSystem.remember(inode, 1);
+    this.doors.retain(use, 1);
+  }
+
+  /** Answers with the root behind a door that was found at the live root by `name`. */
+  doorReply(door: Door, name: Uint8Array): number {
+    const a = door.fileSystem.getattr(ROOT_CALLER, ROOT_INODE);
+    const seconds = door.immutable ? FOREVER : 0;
+    this.reply.entry(0, door.number, a, seconds, seconds);
+    door.fileSystem.remember(ROOT_INODE, 1);
+    this.doors.retain(door, 1, name);
+    return ENTRY_OUT.SIZE;
+  }
+
+  /** Records an open file, so that it can be flushed and told from others. */
+  opened(door: number, handle: number, inode: number, writable: boolean): void {
+    if (door !== 0) return;
+    this.openFiles.set(handle, { inode, writable });
+    if (writable) this.writers.set(inode, (this.writers.get(inode) ?? 0) + 1);
+  }
+  closed(door: number, handle: number): void {
+    if (door !== 0) return;
+    const file = this.openFiles.get(handle);
+    if (file === undefined) return;
+    this.openFiles.delete(handle);
+    if (!file.writable) return;
+    const count = this.writers.get(file.inode)! - 1;
+    if (count === 0) this.writers.delete(file.inode);
+    else this.writers.set(file.inode, count);
+  }
+
+  /** Answers with success once `lsn` is durable. */
+  replyWhenDurable(lsn: number): number {
+    if (lsn <= this.options.durableLsn()) return 0;
+    const { uniqueLow, uniqueHigh } = this.request;
+    this.options.deferReply(
+      lsn,
+      statusReply(uniqueLow, uniqueHigh, 0),
+      statusReply(uniqueLow, uniqueHigh, -ERRNO.EIO),
+    );
+    return NO_REPLY;
+  }
+  /** Answers a WRITE of `size` bytes once `lsn` is durable. */
+  writeReplyWhenDurable(lsn: number, size: number): number | undefined {
+    if (lsn <= this.options.durableLsn()) return undefined;
+    const { uniqueLow, uniqueHigh } = this.request;
+    this.options.deferReply(
+      lsn,
+      writeReply(uniqueLow, uniqueHigh, size),
+      statusReply(uniqueLow, uniqueHigh, -ERRNO.EIO),
+    );
+    return NO_REPLY;
+  }
+
+  /** Serves the request at hand later, when the kernel has written back what it holds of the file. */
+  postpone(inode: number, length: number): number {
+    const ticket = ++this.lastTicket;
+    this.postponed.set(ticket, this.request.bytes.slice(0, length));
+    try {
+      this.options.writeBack!(ticket, inode);
+    } catch (error) {
+      this.postponed.delete(ticket);
+      throw error;
+    }
+    return NO_REPLY;
+  }
+
+  /** The permission bits of a new file: without the umask's, unless a default ACL stands in for it. */
+  creationMode(parent: number, mode: number, umask: number): number {
+    if (this.negotiated?.serverMask !== true || this.request.door !== 0) return mode;
+    return (this.live as FileSystem & InheritsAcls).hasDefaultAcl(parent) ? mode : mode & ~(umask & 0o777);
+  }
+
+  /** @throws EXDEV when the nodes are behind different doors. */
+  requireSameDoor(door: number): void {
+    if (door !== this.request.door) throw new PosixError('EXDEV');
+  }
+}

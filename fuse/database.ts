@@ -1,0 +1,45 @@
+/**
+ * What the mount needs of a database. The store thread loads a module that makes one and knows nothing else of it.
+ */
+import type { Volume } from '../src/vfs/file-system.ts';
+import type { Invalidation } from './notify.ts';
+
+export interface MountedDatabase {
+  readonly volume: Volume;
+  /**
+   * When everything up to `lsn` is durable, writes `ok` to the descriptor, or `failure` when that fails: exactly
+   * one of the two, once, and from whatever thread.
+   */
+  deferReply(lsn: number, descriptor: number, ok: Uint8Array, failure: Uint8Array): void;
+  /** Everything that ends at or before it is on stable storage. */
+  durableLsn(): number;
+  /** Whether `backgroundStep` has something to do. Asked after every request: a look at a field. */
+  hasBackgroundWork(): boolean;
+  /** Does a bounded piece of work that nobody waits for (a checkpoint, GC), within about `budgetMs`. */
+  backgroundStep(budgetMs: number): void;
+  /**
+   * A command from the main thread, the control socket for one. Its promise may need the event loop of this
+   * thread, which turns between requests while a command is under way.
+   */
+  execute(name: string, args: unknown): Promise<unknown> | unknown;
+  /** Calls the listener with what changed in the live tree other than through the mount (a restore, the API). */
+  onInvalidate?(listener: (invalidation: Invalidation) => void): void;
+  /** Ends everything: what is not durable becomes so. */
+  close(): Promise<void>;
+}
+
+/** What the mount gives to the database. */
+export interface MountContext {
+  readonly readOnly: boolean;
+  /**
+   * Writing `bytes` to `descriptor` ends the store thread's blocking read, and its event loop turns once. For
+   * threads which have done something that the store thread waits for.
+   */
+  readonly wake: { readonly descriptor: number; readonly bytes: Uint8Array };
+  readonly log: (message: string) => void;
+}
+
+/** What a database module exports. */
+export interface DatabaseModule {
+  openMountedDatabase(options: unknown, context: MountContext): Promise<MountedDatabase>;
+}
