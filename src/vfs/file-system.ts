@@ -17,6 +17,11 @@ export interface Caller {
   readonly gid: number;
   readonly pid: number;
   readonly groups?: readonly number[];
+  /**
+   * The umask, where whoever passes the mode has not applied it (FUSE_DONT_MASK): it counts only where the
+   * directory has no default ACL.
+   */
+  readonly umask?: number;
 }
 
 export const ROOT_CALLER: Caller = Object.freeze({ uid: 0, gid: 0, pid: 0 });
@@ -166,7 +171,12 @@ export interface FileSystem {
     flags: number,
   ): { attributes: Attributes; handle: number };
   /** O_TMPFILE: a file without a name, linkable unless O_EXCL. */
-  tmpfile(caller: Caller, parent: number, mode: number, flags: number): { attributes: Attributes; handle: number };
+  tmpfile(
+    caller: Caller,
+    parent: number,
+    mode: number,
+    flags: number,
+  ): { attributes: Attributes; handle: number };
   /** Reads up to `length` bytes at `offset` into `target`; returns how many (less only at the end of file). */
   read(handle: number, offset: number, target: Uint8Array, targetStart: number, length: number): number;
   /** Writes all of it. `killPrivileges`: clear setuid/setgid as the kernel asked (FUSE_WRITE_KILL_SUIDGID). */
@@ -209,7 +219,14 @@ export interface FileSystem {
   /** The value. @throws ENODATA, EOPNOTSUPP */
   getxattr(caller: Caller, inode: number, name: Uint8Array): Uint8Array;
   /** `flags`: XATTR_CREATE, XATTR_REPLACE. `killSgid`: FUSE_SETXATTR_ACL_KILL_SGID. */
-  setxattr(caller: Caller, inode: number, name: Uint8Array, value: Uint8Array, flags: number, killSgid: boolean): void;
+  setxattr(
+    caller: Caller,
+    inode: number,
+    name: Uint8Array,
+    value: Uint8Array,
+    flags: number,
+    killSgid: boolean,
+  ): void;
   /** All names, each ended by a NUL, as listxattr(2) returns them. */
   listxattr(caller: Caller, inode: number): Uint8Array;
   removexattr(caller: Caller, inode: number, name: Uint8Array): void;
