@@ -9,7 +9,7 @@
 import { realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve, sep } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { listMounts } from '../fuse/mount.ts';
+import { listMounts } from '../fuse/mountinfo.ts';
 import { LsnfsError, systemErrorCode } from '../src/errors.ts';
 import { type Database, open } from '../src/index.ts';
 import { connectToStore } from '../src/plugin/control-client.ts';

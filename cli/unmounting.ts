@@ -10,19 +10,25 @@ import { WAIT_UNTIL_CLOSED } from '../src/plugin/control-server.ts';
 import { isAlive, readOwner } from '../src/store/lock.ts';
 import { describeUsers, usersOfMount } from './mount-users.ts';
 import { withProgress } from './progress.ts';
-import { resolveTarget, type Target } from './target.ts';
+import { resolveTarget } from './target.ts';
 
 /** After the store is closed the daemon has nothing to do but end. */
 const END_PATIENCE_MS = 5000;
 
-export async function unmountAndWait(directory: string): Promise<{ store: string; mountpoint: string }> {
-  const { storePath, mountpoint } = resolveTarget(directory);
-  if (mountpoint === null) {
-    throw new LsnfsError(
-      'NOT_MOUNTED',
-      `nothing of lsnfs is mounted on ${storePath}; 'lsnfs mount' lists the mounts`,
-    );
-  }
+export interface Unmounted {
+  readonly store: string;
+  readonly mountpoint: string;
+}
+
+/** Takes the mount out of sight at once; the daemon ends when no program uses it any more. */
+export async function unmountLazily(directory: string): Promise<Unmounted> {
+  const { storePath, mountpoint } = mountedTarget(directory);
+  await unmount(mountpoint, { lazy: true });
+  return { store: storePath, mountpoint };
+}
+
+export async function unmountAndWait(directory: string): Promise<Unmounted> {
+  const { storePath, mountpoint } = mountedTarget(directory);
   const daemon = await connectToStore(storePath);
   const owner = daemon === undefined ? undefined : readOwner(storePath);
   // Asked before the unmount, so that the answer cannot be missed; looked at after it.
@@ -31,7 +37,7 @@ export async function unmountAndWait(directory: string): Promise<{ store: string
     (error: unknown) => error,
   );
   try {
-    await unmountOrSayWhoKeepsIt({ storePath, mountpoint });
+    await unmountOrSayWhoKeepsIt(mountpoint);
     const failure =
       closed === undefined ? undefined : await withProgress('waiting until everything is on disk', closed);
     if (failure !== undefined) {
@@ -49,16 +55,25 @@ export async function unmountAndWait(directory: string): Promise<{ store: string
   return { store: storePath, mountpoint };
 }
 
-async function unmountOrSayWhoKeepsIt({ mountpoint }: Target): Promise<void> {
+function mountedTarget(directory: string): { storePath: string; mountpoint: string } {
+  const { storePath, mountpoint } = resolveTarget(directory);
+  if (mountpoint !== null) return { storePath, mountpoint };
+  throw new LsnfsError(
+    'NOT_MOUNTED',
+    `nothing of lsnfs is mounted on ${storePath}; 'lsnfs mount' lists the mounts`,
+  );
+}
+
+async function unmountOrSayWhoKeepsIt(mountpoint: string): Promise<void> {
   try {
-    await unmount(mountpoint!);
+    await unmount(mountpoint);
   } catch (error) {
     if (!(error instanceof LsnfsError) || error.code !== 'EBUSY') throw error;
-    const users = usersOfMount(mountpoint!);
+    const users = usersOfMount(mountpoint);
     const who = users.length === 0 ? 'a program uses it' : `it is used by ${describeUsers(users)}`;
     throw new LsnfsError(
       'EBUSY',
-      `cannot unmount ${mountpoint}: ${who}; leave it, or end that, and try again`,
+      `cannot unmount ${mountpoint}: ${who}; end that and try again, or unmount with --lazy`,
     );
   }
 }

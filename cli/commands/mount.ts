@@ -1,7 +1,7 @@
 /** lsnfs mount STORE DIR: mounts a store. lsnfs mount: lists the mounts. */
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { listMounts } from '../../fuse/mount.ts';
+import { listMounts } from '../../fuse/mountinfo.ts';
 import { parseDuration } from '../arguments.ts';
 import { jsonOption } from '../command.ts';
 import { UsageError } from '../failure.ts';

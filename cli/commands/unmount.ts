@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { jsonOption } from '../command.ts';
 import { printJson } from '../output.ts';
-import { unmountAndWait } from '../unmounting.ts';
+import { unmountAndWait, unmountLazily } from '../unmounting.ts';
 
 export function register(program: Command): void {
   const command = program
@@ -10,8 +10,9 @@ export function register(program: Command): void {
     .alias('umount')
     .description('Unmount, and wait until everything is on disk and the daemon has ended.')
     .argument('<dir>', 'the directory where a store is mounted, or the store')
-    .action(async (directory: string, options: { json?: boolean }) => {
-      const { store, mountpoint } = await unmountAndWait(directory);
+    .option('-l, --lazy', 'do not wait for programs that use it: out of sight at once, gone when they end')
+    .action(async (directory: string, options: { lazy?: boolean; json?: boolean }) => {
+      const { store, mountpoint } = await (options.lazy ? unmountLazily : unmountAndWait)(directory);
       if (options.json) await printJson({ store, mountpoint });
     });
   jsonOption(command);

@@ -1,0 +1,182 @@
+/**
+ * Style that a machine can hold: the order of the layers, no import cycles, no forgotten notes, no dead file, one
+ * barrel, and documents that know every command.
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize, relative } from 'node:path';
+import test from 'ava';
+
+/** The directory of package.json, from wherever the compiled test lies. */
+function projectDirectory(): string {
+  let directory = import.meta.dirname;
+  while (!existsSync(join(directory, 'package.json'))) directory = dirname(directory);
+  return directory;
+}
+
+const root = projectDirectory();
+
+function filesBelow(folder: string, ending: string): string[] {
+  if (!existsSync(join(root, folder))) return [];
+  return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith(ending))
+    .map((name) => join(folder, name))
+    .sort();
+}
+
+/** The layers of the design, lowest first; an entry is a path or the folder that holds it. */
+const LAYERS = [
+  ['src/errors.ts'],
+  ['src/encoding/'],
+  ['src/storage/'],
+  ['src/wal/'],
+  ['src/btree/'],
+  ['src/store/'],
+  ['src/history/'],
+  ['src/vfs/'],
+  ['src/plugin/', 'src/index.ts'],
+  ['fuse/'],
+  ['cli/'],
+  ['bench/', 'scripts/', 'test/'],
+];
+
+function rankOf(file: string): number {
+  return LAYERS.findIndex((layer) =>
+    layer.some((place) => file === place || (place.endsWith('/') && file.startsWith(place))),
+  );
+}
+
+/** Code without comments, so that words in them are not taken for imports. */
+function withoutComments(text: string): string {
+  return text.replace(/^\s*\/\*[\s\S]*?\*\//gm, '').replace(/^\s*\/\/.*$/gm, '');
+}
+
+/** Files that a file imports, or starts as workers and processes with `new URL('./x.js', import.meta.url)`. */
+function importsOf(file: string): { path: string; typeOnly: boolean }[] {
+  const text = withoutComments(readFileSync(join(root, file), 'utf8'));
+  const found: { path: string; typeOnly: boolean }[] = [];
+  const patterns = [
+    /^(?:import|export)\s+(type\s)?[^'";]*?from\s+'(\.[^']+)'/gm,
+    /^(import)\s+'(\.[^']+)'/gm,
+    /\b(import)\(\s*'(\.[^']+)'/g,
+    /new URL\(\s*(['`])(\.[^'`]+)['`],\s*import\.meta\.url/g,
+  ];
+  for (const pattern of patterns) {
+    for (const [, kind, specifier] of text.matchAll(pattern)) {
+      const path = normalize(join(dirname(file), specifier!)).replace(/\.(js|\$\{extension\})$/, '.ts');
+      if (path.endsWith('.ts')) found.push({ path, typeOnly: kind?.startsWith('type') ?? false });
+    }
+  }
+  return found;
+}
+
+const code = ['src', 'fuse', 'cli'].flatMap((folder) => filesBelow(folder, '.ts'));
+const others = ['test', 'scripts', 'bench'].flatMap((folder) => filesBelow(folder, '.ts'));
+const graph = new Map([...code, ...others].map((file) => [file, importsOf(file)]));
+
+test('every file is in a layer, and imports only its own and lower ones', (t) => {
+  for (const [file, imports] of graph) {
+    const rank = rankOf(file);
+    t.true(rank >= 0, `${file} is in no layer`);
+    for (const { path } of imports) {
+      t.true(graph.has(path), `${file} imports ${path}, which does not exist`);
+      t.true(rankOf(path) <= rank, `${file} imports ${path}, from a layer above`);
+    }
+  }
+});
+
+test('no import cycles', (t) => {
+  const done = new Set<string>();
+  const visit = (file: string, trail: string[]): void => {
+    if (trail.includes(file)) {
+      t.fail(`a cycle: ${[...trail.slice(trail.indexOf(file)), file].join(' → ')}`);
+      return;
+    }
+    if (done.has(file)) return;
+    for (const { path } of graph.get(file) ?? []) visit(path, [...trail, file]);
+    done.add(file);
+  };
+  for (const file of graph.keys()) visit(file, []);
+  t.pass();
+});
+
+test('no dead file', (t) => {
+  const used = new Set<string>();
+  const visit = (file: string): void => {
+    if (used.has(file)) return;
+    used.add(file);
+    for (const { path } of graph.get(file) ?? []) visit(path);
+  };
+  for (const file of ['src/index.ts', 'cli/main.ts']) visit(file);
+  // A part of the engine that only tests know would be dead as well; what tests share is reached from them.
+  t.deepEqual(
+    code.filter((file) => !used.has(file)),
+    [],
+  );
+  for (const file of others.filter((name) => name.endsWith('.test.ts'))) visit(file);
+  const helpers = others.filter((file) => file.startsWith('test/helpers/'));
+  t.deepEqual(
+    helpers.filter((file) => !used.has(file)),
+    [],
+  );
+});
+
+test('src/index.ts is the only barrel', (t) => {
+  for (const file of code) {
+    if (file === 'src/index.ts') continue;
+    const text = withoutComments(readFileSync(join(root, file), 'utf8'));
+    t.notRegex(
+      text,
+      /^export\s+(type\s+)?(\*|\{[^}]*\})[^;]*\sfrom\s/m,
+      `${file} passes exports of others on`,
+    );
+  }
+});
+
+test('every file opens with what it is for', (t) => {
+  for (const file of code) {
+    const text = readFileSync(join(root, file), 'utf8').replace(/^#!.*\n/, '');
+    t.regex(text, /^(import[^;]*;\s*)*\/\*\*/, `${file} has no opening comment`);
+  }
+});
+
+test('nothing is left to be done in comments', (t) => {
+  const words = new RegExp(`\\b(${['TO' + 'DO', 'FIX' + 'ME', 'XX' + 'X', 'HA' + 'CK'].join('|')})\\b`);
+  const documents = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...filesBelow('docs', '.md')];
+  const scripts = filesBelow('scripts', '.mjs');
+  for (const file of [...code, ...others, ...scripts, ...documents]) {
+    const lines = readFileSync(join(root, file), 'utf8').split('\n');
+    lines.forEach((line, index) => {
+      t.notRegex(line, words, `${file}:${index + 1}`);
+    });
+  }
+});
+
+test('no test is left alone or out', (t) => {
+  for (const file of others.filter((name) => name.endsWith('.test.ts'))) {
+    t.notRegex(withoutComments(readFileSync(join(root, file), 'utf8')), /\btest(\.serial)?\.only\b/, file);
+  }
+});
+
+test('the documents know every command and every option of it', (t) => {
+  const readme = readFileSync(join(root, 'README.md'), 'utf8');
+  for (const file of filesBelow('cli/commands', '.ts')) {
+    const text = readFileSync(join(root, file), 'utf8');
+    const names = [...text.matchAll(/\.command\('([a-z-]+)'\)/g)].map((match) => match[1]!);
+    t.true(names.length > 0, `${relative('cli/commands', file)} names no command`);
+    const [first, ...rest] = names;
+    const spoken = rest.length === 0 ? [`lsnfs ${first}`] : rest.map((name) => `lsnfs ${first} ${name}`);
+    for (const command of spoken) t.true(readme.includes(command), `README.md does not mention '${command}'`);
+    for (const [, option] of text.matchAll(/'(?:-[a-z], )?(--[a-z-]+)/g)) {
+      t.true(readme.includes(option!), `README.md does not mention ${option} of '${first}'`);
+    }
+  }
+});
+
+test('documents link to files that exist', (t) => {
+  for (const file of ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...filesBelow('docs', '.md')]) {
+    const text = readFileSync(join(root, file), 'utf8');
+    for (const [, link] of text.matchAll(/\]\(([^)#:\s]+)(?:#[^)]*)?\)/g)) {
+      t.true(existsSync(join(root, dirname(file), link!)), `${file} links to ${link}`);
+    }
+  }
+});
