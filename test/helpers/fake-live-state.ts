@@ -4,7 +4,8 @@
  * systems. `failAfter` makes a change fail in the middle of an operation.
  */
 import { BTree } from '../../src/btree/btree.ts';
-import { KIND_INODE, keyInode, TREE, type TreeId } from '../../src/encoding/keys.ts';
+import { encodeExtent } from '../../src/encoding/extent.ts';
+import { extentKey, KIND_INODE, keyInode, TREE, type TreeId } from '../../src/encoding/keys.ts';
 import {
   initializePage,
   NO_PAGE,
@@ -237,8 +238,16 @@ export class FakeLiveState extends FakeReader implements LiveState {
     const blocks = this.blocksOf(inode);
     const before = blocks.get(block);
     if (this.canRollBack) this.undo.push({ inode, block, before });
-    if (bytes === undefined) blocks.delete(block);
-    else blocks.set(block, bytes);
+    if (bytes === undefined) {
+      blocks.delete(block);
+      this.inodes.delete(extentKey(inode, block));
+    } else {
+      blocks.set(block, bytes);
+      if (before === undefined) {
+        const extent = { block, count: 1, page: 1, birth: 0, checksums: new Uint32Array(1) };
+        this.inodes.put(extentKey(inode, block), encodeExtent(extent));
+      }
+    }
     const difference = (bytes === undefined ? 0 : 1) - (before === undefined ? 0 : 1);
     this.counters.dataPages += difference;
     return difference;
