@@ -10,6 +10,8 @@ import { systemErrorCode } from '../src/errors.ts';
 import type { Session } from './session.ts';
 
 export type LoopEnd =
+  /** The descriptor belongs to no mount yet. */
+  | 'unattached'
   /** `between` wants the event loop to turn. */
   | 'turn'
   /** The mount is gone: unmounted. */
@@ -31,6 +33,8 @@ export function runLoop(descriptor: number, session: Session, between: () => boo
         case 'EAGAIN':
         case 'ENOENT':
           continue;
+        case 'EPERM':
+          return 'unattached';
         case 'ENODEV':
           return 'unmounted';
         case 'ECONNABORTED':

@@ -1,0 +1,328 @@
+/**
+ * Mounting and unmounting as root, through mount(8) and umount(8), which are run without a shell.
+ *
+ * The descriptor of /dev/fuse is inherited by mount(8) as 3 and named in the options; what is mounted shows as type
+ * "fuse.lsnfs" with the store's path as its source. Everything that would go wrong later is refused here, with a
+ * sentence that says what to do. A mount whose server died (ENOTCONN) is cleaned up first.
+ *
+ * No path that may lie below a FUSE mount is touched synchronously: its server might be this very process.
+ */
+import { spawn } from 'node:child_process';
+import { closeSync, openSync, writeFileSync } from 'node:fs';
+import { readdir, realpath, stat } from 'node:fs/promises';
+import { basename, dirname, join, sep } from 'node:path';
+import { LsnfsError, systemErrorCode } from '../src/errors.ts';
+import { listMounts, MOUNT_SUBTYPE, MOUNT_TYPE, mountAt } from './mountinfo.ts';
+
+/** The device that requests come from. */
+export const FUSE_DEVICE = '/dev/fuse';
+/** How long a mount point that is a FUSE mount already may take to answer. */
+const ANSWER_WITHIN_MS = 5000;
+
+export interface MountOptions {
+  /** The store's directory: the source that the mount shows. */
+  readonly store: string;
+  readonly mountpoint: string;
+  readonly readOnly?: boolean;
+  /** Lets users other than the one who mounts in. Default: no. */
+  readonly allowOther?: boolean;
+  /** Mounts over a directory that is not empty. Default: no. */
+  readonly nonEmpty?: boolean;
+  /** Further options of mount(8), such as "noatime". */
+  readonly options?: readonly string[];
+}
+
+function refused(message: string, mountpoint: string): LsnfsError {
+  return new LsnfsError('MOUNT_REFUSED', message, { mountpoint });
+}
+
+interface Outcome {
+  readonly code: number | null;
+  readonly errorText: string;
+}
+
+/** Runs a program without a shell and returns its exit code and what it complained of. */
+function run(program: string, args: readonly string[], descriptor?: number): Promise<Outcome> {
+  return new Promise((resolve, reject) => {
+    const inherited = descriptor === undefined ? [] : [descriptor];
+    const child = spawn(program, args, {
+      stdio: ['ignore', 'ignore', 'pipe', ...inherited],
+      env: { PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
+    });
+    let errorText = '';
+    child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+      errorText += text;
+    });
+    child.once('error', (error) => {
+      const why =
+        systemErrorCode(error) === 'ENOENT' ? 'is not installed' : `cannot be run: ${error.message}`;
+      reject(new LsnfsError('MOUNT_REFUSED', `${program}(8) ${why}; it is part of util-linux`, { program }));
+    });
+    child.once('close', (code) => resolve({ code, errorText: errorText.trim() }));
+  });
+}
+
+function withTimeout<T>(promise: Promise<T>, milliseconds: number): Promise<T | 'late'> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => resolve('late'), milliseconds);
+    promise.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}
+
+/** The real path of a mount point, without entering it: it may be a mount that hangs. */
+export async function realMountpoint(mountpoint: string): Promise<string> {
+  const name = basename(mountpoint);
+  if (name === '' || name === '.' || name === '..') return realpath(mountpoint);
+  const path = join(await realpath(dirname(mountpoint) || '.'), name);
+  // A symbolic link to a directory is followed, but not into a mount.
+  if (mountAt(path) !== undefined) return path;
+  return realpath(path);
+}
+
+/** Whether a server answers at a FUSE mount: a corpse says ENOTCONN (or ECONNABORTED, freshly aborted). */
+async function isCorpse(mountpoint: string): Promise<boolean> {
+  try {
+    if ((await withTimeout(stat(mountpoint), ANSWER_WITHIN_MS)) === 'late') {
+      throw refused(
+        `${mountpoint} is a mount whose server does not answer; end it with "umount -l ${mountpoint}"`,
+        mountpoint,
+      );
+    }
+    return false;
+  } catch (error) {
+    const code = systemErrorCode(error);
+    if (code === 'ENOTCONN' || code === 'ECONNABORTED') return true;
+    throw error;
+  }
+}
+
+/**
+ * Cleans up the mount of a server that died, if there is one. Returns whether there was.
+ * `log` is told of it.
+ */
+export async function removeCorpse(mountpoint: string, log: (message: string) => void): Promise<boolean> {
+  const mounted = mountAt(mountpoint);
+  if (mounted === undefined || !mounted.type.startsWith('fuse') || !(await isCorpse(mountpoint)))
+    return false;
+  const { code, errorText } = await run('umount', ['-l', '--', mountpoint]);
+  if (code !== 0) {
+    throw refused(
+      `${mountpoint} is the mount of a server that died, and cannot be unmounted: ${errorText}`,
+      mountpoint,
+    );
+  }
+  log(`${mountpoint} was still mounted for a server that died (${mounted.source}); it was unmounted`);
+  return true;
+}
+
+/**
+ * Checks that the mount can be made; cleans up a corpse at the mount point.
+ * Returns the real path of the mount point.
+ * @throws LsnfsError MOUNT_REFUSED
+ */
+export async function prepareMountpoint(
+  options: MountOptions,
+  log: (message: string) => void,
+): Promise<string> {
+  const { mountpoint: given } = options;
+  if (process.geteuid?.() !== 0) {
+    throw refused(
+      `mounting at ${given} needs root: run it with sudo. Mounting as another user, through fusermount3, is not supported yet`,
+      given,
+    );
+  }
+  let mountpoint: string;
+  try {
+    mountpoint = await realMountpoint(given);
+  } catch (error) {
+    throw explainedMountpointError(error, given);
+  }
+  await removeCorpse(mountpoint, log);
+  const present = mountAt(mountpoint);
+  if (present?.type === MOUNT_TYPE) {
+    throw refused(
+      `${mountpoint} is a mount of lsnfs already (${present.source}); unmount it first with "lsnfs unmount ${mountpoint}"`,
+      mountpoint,
+    );
+  }
+  const store = await realpath(options.store).catch(() => options.store);
+  if (mountpoint === store || mountpoint.startsWith(withSlash(store))) {
+    throw refused(
+      `${mountpoint} lies in the store's own directory ${store}; mount at a directory outside`,
+      mountpoint,
+    );
+  }
+  if (store.startsWith(withSlash(mountpoint))) {
+    throw refused(
+      `the store ${store} lies below ${mountpoint}, where the mount would hide it; mount elsewhere`,
+      mountpoint,
+    );
+  }
+  const other = listMounts().find((mount) => mount.store === store);
+  if (other !== undefined && !(await isCorpse(other.mountpoint))) {
+    throw refused(
+      `the store ${store} is mounted at ${other.mountpoint} already; unmount it there first`,
+      mountpoint,
+    );
+  }
+  await checkDirectory(mountpoint, options.nonEmpty === true);
+  return mountpoint;
+}
+
+function withSlash(directory: string): string {
+  return directory.endsWith(sep) ? directory : directory + sep;
+}
+
+function explainedMountpointError(error: unknown, mountpoint: string): unknown {
+  switch (systemErrorCode(error)) {
+    case 'ENOENT':
+      return refused(
+        `the mount point ${mountpoint} does not exist; create it with "mkdir -p ${mountpoint}"`,
+        mountpoint,
+      );
+    case 'ENOTDIR':
+      return refused(`the mount point ${mountpoint} is not a directory; name one`, mountpoint);
+    case 'EACCES':
+      return refused(`the mount point ${mountpoint} cannot be reached: permission denied`, mountpoint);
+    default:
+      return error;
+  }
+}
+
+async function checkDirectory(mountpoint: string, nonEmpty: boolean): Promise<void> {
+  let entries: string[];
+  try {
+    entries = await readdir(mountpoint);
+  } catch (error) {
+    throw explainedMountpointError(error, mountpoint);
+  }
+  if (!nonEmpty && entries.length > 0) {
+    throw refused(
+      `the mount point ${mountpoint} is not empty, and a mount would hide what is in it; choose an empty directory or say --nonempty`,
+      mountpoint,
+    );
+  }
+}
+
+/** Opens /dev/fuse. @throws LsnfsError MOUNT_REFUSED */
+export function openFuseDevice(mountpoint: string): number {
+  try {
+    return openSync(FUSE_DEVICE, 'r+');
+  } catch (error) {
+    switch (systemErrorCode(error)) {
+      case 'ENOENT':
+      case 'ENODEV':
+      case 'ENXIO':
+        throw refused(
+          `the kernel has no FUSE (${FUSE_DEVICE} is missing); load it with "modprobe fuse", or give the container "--device ${FUSE_DEVICE}"`,
+          mountpoint,
+        );
+      case 'EACCES':
+      case 'EPERM':
+        throw refused(
+          `${FUSE_DEVICE} may not be opened; run as root, or give the container "--device ${FUSE_DEVICE} --cap-add SYS_ADMIN"`,
+          mountpoint,
+        );
+      default:
+        throw error;
+    }
+  }
+}
+
+/** Mounts at the (prepared) mount point. @throws LsnfsError MOUNT_REFUSED */
+export async function mountDescriptor(
+  descriptor: number,
+  mountpoint: string,
+  options: MountOptions,
+): Promise<void> {
+  const list = [
+    'fd=3',
+    'rootmode=40000',
+    `user_id=${process.geteuid!()}`,
+    `group_id=${process.getegid!()}`,
+    'default_permissions',
+    `subtype=${MOUNT_SUBTYPE}`,
+    'nosuid',
+    'nodev',
+  ];
+  if (options.allowOther === true) list.push('allow_other');
+  list.push(options.readOnly === true ? 'ro' : 'rw', ...(options.options ?? []));
+  const args = ['-i', '-t', 'fuse', '-o', list.join(','), '--', options.store, mountpoint];
+  const { code, errorText } = await run('mount', args, descriptor);
+  if (code === 0) return;
+  const hint = /permission denied|not permitted|must be superuser/i.test(errorText)
+    ? '; mounting needs the capability SYS_ADMIN (in a container: "--cap-add SYS_ADMIN")'
+    : '';
+  throw refused(
+    `mounting at ${mountpoint} failed: ${errorText || `mount(8) ended with ${code}`}${hint}`,
+    mountpoint,
+  );
+}
+
+export interface UnmountOptions {
+  /** Takes the mount away at once and ends it when nobody uses it any more. */
+  readonly lazy?: boolean;
+}
+
+/** Unmounts. @throws LsnfsError EBUSY, NOT_MOUNTED, MOUNT_REFUSED */
+export async function unmount(mountpoint: string, options: UnmountOptions = {}): Promise<void> {
+  const args = options.lazy === true ? ['-l', '--', mountpoint] : ['--', mountpoint];
+  const { code, errorText } = await run('umount', args);
+  if (code === 0) return;
+  if (/busy/i.test(errorText)) {
+    throw new LsnfsError(
+      'EBUSY',
+      `${mountpoint} is in use: a program has a file open or its working directory there ("fuser -vm ${mountpoint}" shows which); end it, or unmount with --lazy`,
+      { mountpoint },
+    );
+  }
+  if (/not mounted|no mount point/i.test(errorText)) {
+    throw new LsnfsError('NOT_MOUNTED', `${mountpoint} is not mounted`, { mountpoint });
+  }
+  throw refused(
+    `unmounting ${mountpoint} failed: ${errorText || `umount(8) ended with ${code}`}`,
+    mountpoint,
+  );
+}
+
+/**
+ * Aborts the connection: whoever waits for an answer gets an error, and so does the read of the server.
+ * Never waits, so that it may be called by the process that serves, even at its exit.
+ */
+export function abortConnection(connection: number): boolean {
+  try {
+    writeFileSync(`/sys/fs/fuse/connections/${connection}/abort`, '1');
+    return true;
+  } catch (error) {
+    const code = systemErrorCode(error);
+    // The connection is gone, or fusectl is not mounted: then unmounting has to do.
+    if (code === 'ENOENT' || code === 'EACCES' || code === 'EROFS') return false;
+    throw error;
+  }
+}
+
+/**
+ * Raises how far the kernel reads ahead on the mount; INIT can only lower it. Without the right to do so, or on a
+ * kernel that has no such setting, nothing changes.
+ */
+export function setReadahead(connection: number, kibibytes: number): boolean {
+  try {
+    writeFileSync(`/sys/class/bdi/0:${connection}/read_ahead_kb`, String(kibibytes));
+    return true;
+  } catch (error) {
+    const code = systemErrorCode(error);
+    if (code === 'ENOENT' || code === 'EACCES' || code === 'EROFS' || code === 'EPERM') return false;
+    throw error;
+  }
+}
+
+/** Whether /dev/fuse can be opened by this process. */
+export function hasFuse(): boolean {
+  try {
+    closeSync(openSync(FUSE_DEVICE, 'r+'));
+    return true;
+  } catch {
+    // Whatever the reason, it is not there for us.
+    return false;
+  }
+}

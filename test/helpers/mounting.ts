@@ -1,0 +1,83 @@
+/** Whether tests may mount, and a directory to do it in that is cleaned up whatever happens. */
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { hasFuse } from '../../fuse/mount.ts';
+
+/** Why tests that need a mount are skipped, or undefined when they can run. */
+export const NO_MOUNT_REASON: string | undefined =
+  process.geteuid?.() !== 0 ? 'mounting needs root' : hasFuse() ? undefined : '/dev/fuse cannot be used here';
+
+export function canMount(): boolean {
+  return NO_MOUNT_REASON === undefined;
+}
+
+export interface MountDirectories {
+  readonly base: string;
+  readonly store: string;
+  readonly mountpoint: string;
+  /** Unmounts what is left and removes the directories. */
+  cleanUp(): void;
+}
+
+/** Fresh directories for a store and a mount point. */
+export function mountDirectories(): MountDirectories {
+  const base = mkdtempSync(join(tmpdir(), 'lsnfs-mount-'));
+  const store = join(base, 'store');
+  const mountpoint = join(base, 'mnt');
+  mkdirSync(store);
+  mkdirSync(mountpoint);
+  return {
+    base,
+    store,
+    mountpoint,
+    cleanUp: () => {
+      // Never waits for a server: a lazy unmount takes the mount away whoever serves it.
+      for (let i = 0; i < 4; i++) {
+        if (spawnSync('umount', ['-l', '--', mountpoint], { stdio: 'ignore', timeout: 10_000 }).status !== 0)
+          break;
+      }
+      rmSync(base, { recursive: true, force: true });
+    },
+  };
+}
+
+export interface ShellOutcome {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs a program without blocking this process, which may be the one that serves the mount. */
+export function runProgram(
+  program: string,
+  args: readonly string[],
+  options: { cwd?: string; timeoutMs?: number; input?: string } = {},
+): Promise<ShellOutcome> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { cwd: options.cwd, env: { ...process.env, LC_ALL: 'C' } });
+    const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 60_000);
+    let stdout = '';
+    let stderr = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      stdout += text;
+    });
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text;
+    });
+    child.once('error', reject);
+    child.once('close', (code) => {
+      clearTimeout(timer);
+      resolve({ code, stdout, stderr });
+    });
+    child.stdin.on('error', () => {}).end(options.input ?? '');
+  });
+}
+
+/** Runs a shell script in a directory; throws with its output when it fails. Returns its standard output. */
+export async function shell(script: string, cwd: string, timeoutMs = 60_000): Promise<string> {
+  const { code, stdout, stderr } = await runProgram('bash', ['-euc', script], { cwd, timeoutMs });
+  if (code !== 0) throw new Error(`exit code ${code}\n${script}\n${stdout}\n${stderr}`);
+  return stdout;
+}
