@@ -4,8 +4,9 @@
  * The `crc-32` package and Node's `zlib.crc32` compute the same value. A call into zlib costs more than the
  * work on small inputs, and the package is slower on pages; the crossover is near 400 bytes on Node 20.
  */
-import crc32Package from 'crc-32';
+
 import * as zlib from 'node:zlib';
+import crc32Package from 'crc-32';
 
 const ZLIB_MINIMUM_BYTES = 400;
 

@@ -6,8 +6,8 @@
  * (`verifyPage`): checksum, own number, kind, LSN, and the checksum and LSN that its parent holds for it.
  */
 import { CorruptPageError } from '../errors.ts';
-import { crc32 } from './checksum.ts';
 import { getU16, getU32, getU48, getU64, putU16, putU32, putU48, putU64 } from './bytes.ts';
+import { crc32 } from './checksum.ts';
 
 export const PAGE_KIND = { leaf: 1, branch: 2, versionRoot: 3, catalogRoot: 4 } as const;
 export type PageKind = (typeof PAGE_KIND)[keyof typeof PAGE_KIND];

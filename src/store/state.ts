@@ -14,7 +14,7 @@ export interface Counters {
   nextInode: number;
   /** Inode records, of every type, orphans included. */
   inodes: number;
-  /** Pages of file data that extents refer to. */
+  /** Blocks of file data that extents map, unwritten ones included. */
   dataPages: number;
 }
 
@@ -52,7 +52,7 @@ export interface LiveState extends StateReader {
   /** Ends the operation. Returns the LSN at which it ends; it is durable once `durableLsn` reaches that. */
   commit(): number;
   rollback(): void;
-  /** Nanoseconds since 1970 are split: [seconds, nanoseconds] of the operation's time, one clock for all. */
+  /** Called when the live state was brought back to an earlier point: cached copies of it are stale. */
   onReset(listener: () => void): void;
 
   /** A new inode number. */
@@ -65,7 +65,7 @@ export interface LiveState extends StateReader {
    * through the log. Never touches the inode record. Returns how many pages became mapped that were holes.
    */
   writeData(inode: number, offset: number, source: Uint8Array, sourceStart: number, length: number): number;
-  /** Maps holes in the range to zeroed pages (fallocate). Returns how many pages became mapped. */
+  /** Maps holes in the range to unwritten extents that read as zeros (fallocate). Returns how many pages became mapped. */
   allocateData(inode: number, offset: number, length: number): number;
   /**
    * Makes a hole of the blocks [firstBlock, firstBlock + blockCount); Infinity reaches to the end.

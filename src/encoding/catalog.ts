@@ -1,0 +1,137 @@
+/**
+ * Rows of the catalog and of the registry.
+ *
+ * versions tree:   [LSN u64be] → time µs u64 | root page u48 | root checksum u32
+ * lifetimes tree:  [death u64be][page u48be] → count u32 | birth u64: pages that states in [birth, death) hold
+ * free tree:       [page u48be] → count u48 | after u64: free once the checkpoint after `after` is durable
+ * registry tree:   [name] → LSN u64 | created at µs u64 | message (UTF-8)
+ */
+import { ByteReader, getU64BE, putU32, putU48, putU64, putU64BE } from './bytes.ts';
+import type { PageRef } from './page.ts';
+
+export interface VersionRow {
+  lsn: number;
+  timeMicroseconds: number;
+  root: PageRef;
+}
+
+export function versionKey(lsn: number): Buffer {
+  const key = Buffer.allocUnsafe(8);
+  putU64BE(key, 0, lsn);
+  return key;
+}
+
+export function encodeVersionRow(row: Readonly<VersionRow>): Buffer {
+  const value = Buffer.allocUnsafe(18);
+  putU64(value, 0, row.timeMicroseconds);
+  putU48(value, 8, row.root.number);
+  putU32(value, 14, row.root.checksum);
+  return value;
+}
+
+export function decodeVersionRow(key: Uint8Array, value: Uint8Array): VersionRow {
+  const lsn = new ByteReader(key, 0, key.length, 'the key of a version').view(8);
+  const reader = new ByteReader(value, 0, value.length, 'the row of a version');
+  const timeMicroseconds = reader.u64();
+  const number = reader.u48();
+  const checksum = reader.u32();
+  return { lsn: getU64BE(lsn, 0), timeMicroseconds, root: { number, lsn: getU64BE(lsn, 0), checksum } };
+}
+
+export interface Lifetime {
+  page: number;
+  count: number;
+  /** The first LSN whose state can hold the pages … */
+  birth: number;
+  /** … and the first whose state does not. */
+  death: number;
+}
+
+function putU48BE(bytes: Uint8Array, at: number, value: number): void {
+  const high = Math.floor(value / 2 ** 32);
+  bytes[at] = high >>> 8;
+  bytes[at + 1] = high;
+  bytes[at + 2] = value >>> 24;
+  bytes[at + 3] = value >>> 16;
+  bytes[at + 4] = value >>> 8;
+  bytes[at + 5] = value;
+}
+
+function getU48BE(bytes: Uint8Array, at: number): number {
+  const high = (bytes[at]! << 8) | bytes[at + 1]!;
+  const low =
+    ((bytes[at + 2]! << 24) | (bytes[at + 3]! << 16) | (bytes[at + 4]! << 8) | bytes[at + 5]!) >>> 0;
+  return high * 2 ** 32 + low;
+}
+
+export function lifetimeKey(death: number, page: number): Buffer {
+  const key = Buffer.allocUnsafe(14);
+  putU64BE(key, 0, death);
+  putU48BE(key, 8, page);
+  return key;
+}
+
+export function encodeLifetime(count: number, birth: number): Buffer {
+  const value = Buffer.allocUnsafe(12);
+  putU32(value, 0, count);
+  putU64(value, 4, birth);
+  return value;
+}
+
+export function decodeLifetime(key: Uint8Array, value: Uint8Array): Lifetime {
+  const keyReader = new ByteReader(key, 0, key.length, 'the key of a lifetime');
+  const death = getU64BE(keyReader.view(8), 0);
+  const page = getU48BE(keyReader.view(6), 0);
+  const reader = new ByteReader(value, 0, value.length, 'the row of a lifetime');
+  return { death, page, count: reader.u32(), birth: reader.u64() };
+}
+
+export interface FreeRun {
+  page: number;
+  count: number;
+  /** LSN of the checkpoint that freed the run; 0 when it may be used at once. */
+  after: number;
+}
+
+export function freeKey(page: number): Buffer {
+  const key = Buffer.allocUnsafe(6);
+  putU48BE(key, 0, page);
+  return key;
+}
+
+export function encodeFreeRun(count: number, after: number): Buffer {
+  const value = Buffer.allocUnsafe(14);
+  putU48(value, 0, count);
+  putU64(value, 6, after);
+  return value;
+}
+
+export function decodeFreeRun(key: Uint8Array, value: Uint8Array): FreeRun {
+  const page = getU48BE(new ByteReader(key, 0, key.length, 'the key of free space').view(6), 0);
+  const reader = new ByteReader(value, 0, value.length, 'the row of free space');
+  return { page, count: reader.u48(), after: reader.u64() };
+}
+
+export interface SnapshotRow {
+  name: string;
+  lsn: number;
+  createdMicroseconds: number;
+  message: string;
+}
+
+export function encodeSnapshotRow(row: Readonly<SnapshotRow>): Buffer {
+  const message = Buffer.from(row.message, 'utf8');
+  const value = Buffer.alloc(16 + message.length);
+  putU64(value, 0, row.lsn);
+  putU64(value, 8, row.createdMicroseconds);
+  value.set(message, 16);
+  return value;
+}
+
+export function decodeSnapshotRow(key: Uint8Array, value: Uint8Array): SnapshotRow {
+  const reader = new ByteReader(value, 0, value.length, 'the row of a snapshot');
+  const lsn = reader.u64();
+  const createdMicroseconds = reader.u64();
+  const message = Buffer.from(reader.view(reader.remaining)).toString('utf8');
+  return { name: Buffer.from(key).toString('utf8'), lsn, createdMicroseconds, message };
+}

@@ -1,0 +1,244 @@
+/**
+ * The pages of one line of change: dirty ones in memory, clean ones from the shared cache.
+ *
+ * Generations. Every dirty page carries the generation in which it became dirty. A seal (of a checkpoint, or a
+ * savepoint of a transaction) holds all generations up to the present one and starts the next: pages of a held
+ * generation are immutable, and `touch` copies them. So a seal is a flip of two numbers, and a burst of changes
+ * between two seals costs one copy of each page.
+ *
+ * Deaths. A page that the line of change no longer needs, but that a version on disk or a seal holds, is noted in
+ * `superseded`; when that seal is written, the list says which pages died at it. A dirty page that nobody holds
+ * simply goes.
+ *
+ * File data that is not yet in the data file lives here too, as pages with numbers from DATA_BASE on: a separate
+ * range, so that pages of one sequential write get consecutive numbers and stay one extent.
+ */
+
+import { putU64 } from '../encoding/bytes.ts';
+import { initializePage, PAGE_LSN, type PageKind, TEMPORARY_BASE } from '../encoding/page.ts';
+import { assert } from '../errors.ts';
+import type { PageCache } from './page-cache.ts';
+import type { Page, PageSpace } from './page-space.ts';
+
+/** Temporary numbers of data pages begin here. */
+export const DATA_BASE = TEMPORARY_BASE + 2 ** 46;
+
+/** A run of data pages that a change of a file unmapped: `death` is the LSN of the first state without it. */
+export interface DeadExtent {
+  page: number;
+  count: number;
+  birth: number;
+  death: number;
+}
+
+/** What a seal holds, for the checkpoint that writes it. */
+export interface SealedDeaths {
+  pages: Page[];
+  dataPages: { page: Page; death: number }[];
+  extents: DeadExtent[];
+}
+
+export interface Savepoint {
+  readonly generation: number;
+  readonly previousHeld: number;
+  readonly pages: number;
+  readonly dataPages: number;
+  readonly extents: number;
+}
+
+export class DirtyPages implements PageSpace {
+  readonly pageSize: number;
+  readonly cache: PageCache;
+  private readonly table = new Map<number, Page>();
+  private nextTree = TEMPORARY_BASE;
+  private nextData = DATA_BASE;
+  private current = 1;
+  private held = 0;
+  /** Whether deaths are recorded: the live line does, private replays do not. */
+  private readonly tracking: boolean;
+  private superseded: Page[] = [];
+  private deadDataPages: { page: Page; death: number }[] = [];
+  private deadExtents: DeadExtent[] = [];
+
+  constructor(cache: PageCache, tracking: boolean) {
+    this.cache = cache;
+    this.pageSize = cache.pageSize;
+    this.tracking = tracking;
+  }
+
+  /** Dirty pages in memory, sealed ones included. */
+  get dirtyCount(): number {
+    return this.table.size;
+  }
+
+  get generation(): number {
+    return this.current;
+  }
+
+  get(number: number, lsn: number, checksum: number): Page {
+    if (number >= TEMPORARY_BASE) {
+      const page = this.table.get(number);
+      assert(page !== undefined, `temporary page ${number} is gone`);
+      return page;
+    }
+    return this.cache.get(number, lsn, checksum);
+  }
+
+  create(kind: PageKind, level: number, tree: number): Page {
+    const bytes = Buffer.allocUnsafeSlow(this.pageSize);
+    initializePage(bytes, kind, level, tree);
+    return this.add(this.nextTree++, bytes);
+  }
+
+  private add(number: number, bytes: Buffer): Page {
+    const page: Page = { number, lsn: 0, checksum: 0, bytes, generation: this.current, referenced: false };
+    this.table.set(number, page);
+    return page;
+  }
+
+  isWritable(page: Page): boolean {
+    return page.generation > this.held;
+  }
+
+  touch(page: Page): Page {
+    if (page.generation > this.held) return page;
+    const bytes = Buffer.allocUnsafeSlow(this.pageSize);
+    page.bytes.copy(bytes);
+    putU64(bytes, PAGE_LSN, 0);
+    const copy = this.add(this.nextTree++, bytes);
+    if (this.tracking) this.superseded.push(page);
+    return copy;
+  }
+
+  discard(page: Page): void {
+    if (page.generation > this.held) this.table.delete(page.number);
+    else if (this.tracking) this.superseded.push(page);
+  }
+
+  /** `count` new data pages with consecutive numbers; their bytes are not initialised. Returns the first number. */
+  createData(count: number): number {
+    const first = this.nextData;
+    this.nextData += count;
+    for (let i = 0; i < count; i++) this.add(first + i, Buffer.allocUnsafeSlow(this.pageSize));
+    return first;
+  }
+
+  /** A data page by its temporary number. */
+  dataPage(number: number): Page {
+    const page = this.table.get(number);
+    assert(page !== undefined, `temporary data page ${number} is gone`);
+    return page;
+  }
+
+  /** A run of data pages was unmapped by the transaction whose first state is `death`. */
+  discardData(firstPage: number, count: number, birth: number, death: number): void {
+    if (firstPage < TEMPORARY_BASE) {
+      if (this.tracking) this.deadExtents.push({ page: firstPage, count, birth, death });
+      return;
+    }
+    for (let number = firstPage; number < firstPage + count; number++) {
+      const page = this.dataPage(number);
+      if (page.generation > this.held) this.table.delete(number);
+      else if (this.tracking) this.deadDataPages.push({ page, death });
+    }
+  }
+
+  /** Holds all dirty pages as they are and hands over the deaths since the last seal. Returns the generation. */
+  seal(): { generation: number; deaths: SealedDeaths } {
+    const generation = this.current++;
+    this.held = generation;
+    const deaths = { pages: this.superseded, dataPages: this.deadDataPages, extents: this.deadExtents };
+    this.superseded = [];
+    this.deadDataPages = [];
+    this.deadExtents = [];
+    return { generation, deaths };
+  }
+
+  /** Hands over the pages that were superseded since the last call, for a line of change that is never sealed. */
+  takeSuperseded(): Page[] {
+    const pages = this.superseded;
+    this.superseded = [];
+    return pages;
+  }
+
+  /** Forgets every dirty page and every death: the line of change starts again from a version. */
+  reset(): void {
+    this.table.clear();
+    this.superseded = [];
+    this.deadDataPages = [];
+    this.deadExtents = [];
+    this.held = this.current++;
+  }
+
+  savepoint(): Savepoint {
+    const savepoint: Savepoint = {
+      generation: this.current,
+      previousHeld: this.held,
+      pages: this.superseded.length,
+      dataPages: this.deadDataPages.length,
+      extents: this.deadExtents.length,
+    };
+    this.held = this.current++;
+    return savepoint;
+  }
+
+  /** Keeps the changes since the savepoint: what only the savepoint held goes. */
+  release(savepoint: Savepoint): void {
+    this.held = savepoint.previousHeld;
+    let kept = savepoint.pages;
+    for (let i = savepoint.pages; i < this.superseded.length; i++) {
+      const page = this.superseded[i]!;
+      if (page.generation > this.held) this.table.delete(page.number);
+      else this.superseded[kept++] = page;
+    }
+    this.superseded.length = kept;
+    let keptData = savepoint.dataPages;
+    for (let i = savepoint.dataPages; i < this.deadDataPages.length; i++) {
+      const dead = this.deadDataPages[i]!;
+      if (dead.page.generation > this.held) this.table.delete(dead.page.number);
+      else this.deadDataPages[keptData++] = dead;
+    }
+    this.deadDataPages.length = keptData;
+  }
+
+  /** Drops the changes since the savepoint. The caller puts the roots of its trees back. */
+  rollback(savepoint: Savepoint): void {
+    this.held = savepoint.previousHeld;
+    this.superseded.length = savepoint.pages;
+    this.deadDataPages.length = savepoint.dataPages;
+    this.deadExtents.length = savepoint.extents;
+    for (const [number, page] of this.table) {
+      if (page.generation > savepoint.generation) this.table.delete(number);
+    }
+  }
+
+  /**
+   * A sealed page was written to its place: it is clean from now on. Pointers to its temporary number may still
+   * exist in pages that were copied after the seal, so `get` answers for that number until `forgetTemporary`.
+   */
+  settle(page: Page, number: number, lsn: number, checksum: number): void {
+    page.number = number;
+    page.lsn = lsn;
+    page.checksum = checksum;
+    page.generation = 0;
+    this.cache.insert(page);
+  }
+
+  /** A sealed data page was written: its bytes are read from the data file from now on. */
+  settleData(page: Page, number: number, birth: number, checksum: number): void {
+    page.number = number;
+    page.lsn = birth;
+    page.checksum = checksum;
+    page.generation = 0;
+  }
+
+  /** No pointer to this temporary number is left. */
+  forgetTemporary(number: number): void {
+    this.table.delete(number);
+  }
+
+  /** Dirty pages that became dirty after the given generation. */
+  *dirtySince(generation: number): Generator<Page> {
+    for (const page of this.table.values()) if (page.generation > generation) yield page;
+  }
+}

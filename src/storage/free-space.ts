@@ -1,0 +1,223 @@
+/**
+ * Free pages of the data file.
+ *
+ * In memory: the runs that may be given out, and the frontier above which everything is free. On disk: the free
+ * tree of the catalog, brought up to date by each checkpoint with the changes since the last one, never as a whole.
+ *
+ * The two may differ between checkpoints, and that is what makes a crash harmless. Pages given to the live line
+ * (data of large writes) stay listed as free on disk until the checkpoint whose seal covers the transaction that
+ * names them; recovery finds such transactions in the log and `claim`s their pages, and what no transaction names is
+ * free again without anybody's work.
+ *
+ * A page of a superseded catalog is listed with the LSN of the checkpoint that superseded it, and given out only
+ * once the next checkpoint is durable: until then the older control slot may still be needed.
+ */
+import { assert } from '../errors.ts';
+
+export interface PageRun {
+  page: number;
+  count: number;
+}
+
+interface QuarantinedRun extends PageRun {
+  after: number;
+}
+
+/** Runs that are looked at for one allocation before the file is grown instead. */
+const SEARCH_LIMIT = 64;
+
+export class FreeSpace {
+  /** Sorted by page, disjoint, not adjacent. */
+  private readonly runs: PageRun[] = [];
+  private quarantined: QuarantinedRun[] = [];
+  private search = 0;
+  /** First page that was never given out. */
+  frontier: number;
+  /** The frontier as of the newest checkpoint. */
+  persistedFrontier: number;
+  /** Runs given to the live line that no checkpoint has yet removed from the free tree, in order. */
+  private readonly liveAllocations: PageRun[] = [];
+  /** How many entries were ever removed from the front of `liveAllocations`. */
+  private liveBase = 0;
+  private freeCount = 0;
+  /** Free runs that the free tree does not list: the catalog root does, until the next checkpoint enters them. */
+  readonly spare: PageRun[] = [];
+
+  constructor(frontier: number) {
+    this.frontier = frontier;
+    this.persistedFrontier = frontier;
+  }
+
+  /** Pages below the frontier that are free now or after the next checkpoint. */
+  get freePages(): number {
+    let quarantined = 0;
+    for (const run of this.quarantined) quarantined += run.count;
+    return this.freeCount + quarantined;
+  }
+
+  /** `count` consecutive pages, for the live line. Returns the first. */
+  allocateLive(count: number): number {
+    const page = this.allocate(count);
+    this.liveAllocations.push({ page, count });
+    return page;
+  }
+
+  /** `count` consecutive pages. Returns the first. */
+  allocate(count: number): number {
+    const limit = Math.min(SEARCH_LIMIT, this.runs.length);
+    for (let i = 0; i < limit; i++) {
+      if (this.search >= this.runs.length) this.search = 0;
+      const run = this.runs[this.search]!;
+      if (run.count >= count) {
+        const page = run.page;
+        run.page += count;
+        run.count -= count;
+        this.freeCount -= count;
+        if (run.count === 0) this.runs.splice(this.search, 1);
+        return page;
+      }
+      this.search++;
+    }
+    const page = this.frontier;
+    this.frontier += count;
+    return page;
+  }
+
+  /** Up to `count` consecutive pages: a shorter free run is better than a longer file. */
+  allocateUpTo(count: number): PageRun {
+    const run = this.runs[this.search >= this.runs.length ? 0 : this.search];
+    const length = run === undefined ? count : Math.min(count, run.count);
+    return { page: this.allocate(length), count: length };
+  }
+
+  /** A mark for `releaseLive` and `liveSince`: all that was given to the live line so far. */
+  get liveMark(): number {
+    return this.liveBase + this.liveAllocations.length;
+  }
+
+  /** Takes back what the live line got since the mark: its transaction was rolled back. */
+  releaseLive(mark: number): void {
+    while (this.liveMark > mark) {
+      const run = this.liveAllocations.pop()!;
+      this.free(run.page, run.count);
+    }
+  }
+
+  /** The runs that the live line got between two marks. */
+  liveBetween(from: number, to: number): PageRun[] {
+    return this.liveAllocations.slice(from - this.liveBase, to - this.liveBase);
+  }
+
+  /** A checkpoint has removed from the free tree all that the live line got up to the mark. */
+  forgetLive(mark: number): void {
+    this.liveAllocations.splice(0, mark - this.liveBase);
+    this.liveBase = mark;
+  }
+
+  /** The first mark that is still known. */
+  get firstLiveMark(): number {
+    return this.liveBase;
+  }
+
+  /** Adds a free run. Adjacent runs are joined. */
+  free(page: number, count: number): void {
+    assert(
+      count > 0 && page + count <= this.frontier,
+      `freeing pages ${page}+${count} beyond ${this.frontier}`,
+    );
+    const at = this.position(page);
+    const before = this.runs[at - 1];
+    const after = this.runs[at];
+    assert(before === undefined || before.page + before.count <= page, `page ${page} is freed twice`);
+    assert(after === undefined || page + count <= after.page, `page ${page} is freed twice`);
+    this.freeCount += count;
+    const joinsBefore = before !== undefined && before.page + before.count === page;
+    const joinsAfter = after !== undefined && page + count === after.page;
+    if (joinsBefore && joinsAfter) {
+      before.count += count + after.count;
+      this.runs.splice(at, 1);
+    } else if (joinsBefore) before.count += count;
+    else if (joinsAfter) {
+      after.page = page;
+      after.count += count;
+    } else this.runs.splice(at, 0, { page, count });
+  }
+
+  /** A page that was taken for the catalog and is not needed is free, and named by the catalog root. */
+  addSpare(page: number): void {
+    this.free(page, 1);
+    this.spare.push({ page, count: 1 });
+  }
+
+  /** Adds a run that becomes free once a checkpoint later than `after` is durable. */
+  quarantine(page: number, count: number, after: number): void {
+    this.quarantined.push({ page, count, after });
+  }
+
+  /** The checkpoint at `lsn` is durable: releases what was quarantined by earlier ones. */
+  releaseQuarantined(lsn: number): void {
+    const kept: QuarantinedRun[] = [];
+    for (const run of this.quarantined) {
+      if (run.after < lsn) this.free(run.page, run.count);
+      else kept.push(run);
+    }
+    this.quarantined = kept;
+  }
+
+  /**
+   * Recovery found pages in use by a transaction of the log. Parts that are in use already are refused.
+   * Returns false when the run cannot be: the log is damaged.
+   */
+  claim(page: number, count: number): boolean {
+    if (page + count > this.frontier) {
+      const gap = page - this.frontier;
+      const old = this.frontier;
+      this.frontier = page + count;
+      if (gap > 0) this.free(old, gap);
+      else if (gap < 0 && !this.take(page, -gap)) return false;
+    } else if (!this.take(page, count)) return false;
+    this.liveAllocations.push({ page, count });
+    return true;
+  }
+
+  private take(page: number, count: number): boolean {
+    const at = this.position(page + 1) - 1;
+    const run = this.runs[at];
+    if (run === undefined || run.page + run.count < page + count) return false;
+    const left = page - run.page;
+    const right = run.page + run.count - (page + count);
+    this.freeCount -= count;
+    if (left === 0 && right === 0) this.runs.splice(at, 1);
+    else if (left === 0) {
+      run.page += count;
+      run.count = right;
+    } else {
+      run.count = left;
+      if (right > 0) this.runs.splice(at + 1, 0, { page: page + count, count: right });
+    }
+    return true;
+  }
+
+  /** Free runs in [from, to), cut to that range. */
+  *freeWithin(from: number, to: number): Generator<PageRun> {
+    for (let i = Math.max(0, this.position(from) - 1); i < this.runs.length; i++) {
+      const run = this.runs[i]!;
+      const start = Math.max(run.page, from);
+      const end = Math.min(run.page + run.count, to);
+      if (run.page >= to) return;
+      if (start < end) yield { page: start, count: end - start };
+    }
+  }
+
+  /** Index of the first run that begins at or after `page`. */
+  private position(page: number): number {
+    let low = 0;
+    let high = this.runs.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.runs[middle]!.page < page) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}

@@ -1,0 +1,119 @@
+/**
+ * The cache of clean pages, shared by every state of a store.
+ *
+ * A page enters it verified: from disk through `get`, or from a checkpoint that has just written it (`insert`).
+ * Eviction is by clock (second chance), in place of the page that the hand finds. An evicted Page object keeps its
+ * bytes as long as someone refers to it; buffers are never recycled under a reader.
+ */
+import { validateTreePage } from '../encoding/cells.ts';
+import { PAGE_KIND, pageKind, verifyPage } from '../encoding/page.ts';
+import { CorruptPageError } from '../errors.ts';
+import type { Device } from './device.ts';
+import type { Page } from './page-space.ts';
+
+export class PageCache {
+  readonly pageSize: number;
+  private readonly device: Device;
+  private readonly capacity: number;
+  private readonly pages = new Map<number, Page>();
+  /** The clock: pages in order of arrival, holes where pages were dropped. */
+  private readonly clock: (Page | undefined)[] = [];
+  private hand = 0;
+  /** Pages read from disk, for statistics. */
+  reads = 0;
+
+  constructor(device: Device, pageSize: number, capacityBytes: number) {
+    this.device = device;
+    this.pageSize = pageSize;
+    this.capacity = Math.max(64, Math.floor(capacityBytes / pageSize));
+  }
+
+  get size(): number {
+    return this.pages.size;
+  }
+
+  /**
+   * The page, verified against what its parent says.
+   * @throws CorruptPageError, or LsnfsError IO when the device fails.
+   */
+  get(number: number, lsn: number, checksum: number): Page {
+    const cached = this.pages.get(number);
+    if (cached !== undefined && cached.lsn === lsn && cached.checksum === checksum) {
+      cached.referenced = true;
+      return cached;
+    }
+    return this.read(number, lsn, checksum);
+  }
+
+  private read(number: number, lsn: number, checksum: number): Page {
+    const bytes = Buffer.allocUnsafeSlow(this.pageSize);
+    const position = number * this.pageSize;
+    const got = this.device.read(position, bytes, 0, this.pageSize);
+    this.reads++;
+    if (got !== this.pageSize) {
+      throw new CorruptPageError(
+        `page ${number} at offset ${position} of the data file is missing: expected ${this.pageSize} bytes, found ${got}`,
+        { page: number, offset: position, expected: this.pageSize, found: got },
+      );
+    }
+    verifyPage(bytes, { number, lsn, checksum });
+    const kind = pageKind(bytes);
+    if (kind === PAGE_KIND.leaf || kind === PAGE_KIND.branch) validateTreePage(bytes, 0);
+    else if (kind !== PAGE_KIND.versionRoot && kind !== PAGE_KIND.catalogRoot) {
+      throw new CorruptPageError(
+        `page ${number} at offset ${position} of the data file is of unknown kind ${kind}`,
+        { page: number, offset: position, found: kind },
+      );
+    }
+    const page: Page = { number, lsn, checksum, bytes, generation: 0, referenced: false };
+    this.insert(page);
+    return page;
+  }
+
+  /** Takes in a page that is clean: number, LSN and checksum are final. */
+  insert(page: Page): void {
+    this.pages.set(page.number, page);
+    if (this.clock.length < this.capacity) {
+      this.clock.push(page);
+      return;
+    }
+    for (;;) {
+      if (this.hand === this.clock.length) this.hand = 0;
+      const candidate = this.clock[this.hand];
+      if (candidate?.referenced === true && this.pages.get(candidate.number) === candidate) {
+        candidate.referenced = false;
+        this.hand++;
+        continue;
+      }
+      if (candidate !== undefined && this.pages.get(candidate.number) === candidate) {
+        this.pages.delete(candidate.number);
+      }
+      this.clock[this.hand++] = page;
+      return;
+    }
+  }
+
+  /** Forgets pages whose place is being given to something else. */
+  forget(firstPage: number, count: number): void {
+    if (count > this.pages.size) {
+      for (const number of this.pages.keys()) {
+        if (number >= firstPage && number < firstPage + count) this.pages.delete(number);
+      }
+      return;
+    }
+    for (let number = firstPage; number < firstPage + count; number++) this.pages.delete(number);
+  }
+
+  /** Reads pages of file data straight from the device; the caller verifies them against their extent. */
+  readData(page: number, count: number, target: Uint8Array, start: number): void {
+    const position = page * this.pageSize;
+    const length = count * this.pageSize;
+    const got = this.device.read(position, target, start, length);
+    if (got !== length) {
+      throw new CorruptPageError(
+        `data at offset ${position} of the data file is missing: expected ${length} bytes, found ${got}`,
+        { page, offset: position, expected: length, found: got },
+      );
+    }
+  }
+}

@@ -1,0 +1,350 @@
+/**
+ * A checkpoint turns a seal into a version on disk.
+ *
+ * The seal holds the dirty pages of one moment, LSN N; the live state goes on and copies what it touches. The
+ * checkpoint walks the sealed trees from their roots through temporary pointers only, gives every dirty page a free
+ * place, children before parents, and writes it; then it brings the catalog up to date (the new version, the deaths
+ * since the last seal, free space) and writes that. Nothing is overwritten that a kept state or either control slot
+ * needs, so a torn write is harmless.
+ *
+ * It is done in steps: each `next()` of the generator does a bounded piece of work, so that a mount serves
+ * requests in between. The last step, which settles the free tree, is one piece, because what the live line takes
+ * meanwhile would change it.
+ *
+ * Order at the end: the pages are written, a checkpoint record is appended, log and data file are synced together,
+ * and only then a control slot names the catalog root. So a control slot always names a complete version.
+ */
+import type { BTree } from '../btree/btree.ts';
+import {
+  cellCount,
+  childChecksum,
+  childNumber,
+  copyKey,
+  isLeaf,
+  keyLength,
+  setChild,
+  valueStart,
+} from '../encoding/cells.ts';
+import { extentCount, extentPage, placeExtent, setExtentChecksum } from '../encoding/extent.ts';
+import { KIND_EXTENT, TREE } from '../encoding/keys.ts';
+import { isTemporary, PAGE_TREE, type PageRef } from '../encoding/page.ts';
+import { encodeCatalogRoot, encodeVersionRoot, type TreeRef, type VersionRoot } from '../encoding/root.ts';
+import { assert } from '../errors.ts';
+import type { Device } from '../storage/device.ts';
+import { DATA_BASE, type DirtyPages, type SealedDeaths } from '../storage/dirty-pages.ts';
+import type { FreeSpace, PageRun } from '../storage/free-space.ts';
+import type { Page } from '../storage/page-space.ts';
+import type { Catalog } from './catalog.ts';
+import type { LiveTree } from './live-tree.ts';
+import { PageWriter } from './page-writer.ts';
+
+/** A moment of the live state that is held for a checkpoint. */
+export interface Seal {
+  readonly generation: number;
+  /** The state as its root page will have it; the trees' numbers may be temporary. */
+  readonly root: VersionRoot;
+  readonly deaths: SealedDeaths;
+  /** What the live line was given up to the seal. */
+  readonly liveMark: number;
+}
+
+export interface CheckpointResult {
+  lsn: number;
+  timeMicroseconds: number;
+  /** The catalog root, for the control block. */
+  catalog: PageRef;
+  pagesWritten: number;
+}
+
+/** Pages handled between two yields. */
+const STEP_PAGES = 128;
+/** Deaths entered in the catalog between two yields. */
+const STEP_ROWS = 256;
+
+export class Checkpoint {
+  private readonly live: LiveTree;
+  private readonly catalog: Catalog;
+  private readonly freeSpace: FreeSpace;
+  private readonly seal: Seal;
+  private readonly waiting: () => readonly Seal[];
+  private readonly writer: PageWriter;
+  private readonly key = Buffer.alloc(300);
+  private readonly settled: number[] = [];
+  private handled = 0;
+
+  /** `waiting`: the seals that come after this one. */
+  constructor(
+    live: LiveTree,
+    catalog: Catalog,
+    freeSpace: FreeSpace,
+    device: Device,
+    seal: Seal,
+    waiting: () => readonly Seal[],
+  ) {
+    this.live = live;
+    this.catalog = catalog;
+    this.freeSpace = freeSpace;
+    this.seal = seal;
+    this.waiting = waiting;
+    this.writer = new PageWriter(device, live.pageSize, freeSpace);
+  }
+
+  /** Writes everything but the control block. Returns what the control block is to name. */
+  *run(): Generator<void, CheckpointResult> {
+    const { root } = this.seal;
+    const lsn = root.lsn;
+    const { pages } = this.live;
+    yield* this.writeTree(pages, root.namespace, lsn);
+    yield* this.writeTree(pages, root.inodes, lsn);
+    yield* this.writeTree(pages, root.registry, lsn);
+    const version = this.writeRoot((bytes) => encodeVersionRoot(bytes, root), lsn);
+    this.writer.flush();
+    this.redirect();
+    yield;
+    this.catalog.addVersion({ lsn, timeMicroseconds: root.timeMicroseconds, root: version });
+    yield* this.recordDeaths(lsn);
+    const catalog = this.writeCatalog(version, lsn);
+    return {
+      lsn,
+      timeMicroseconds: root.timeMicroseconds,
+      catalog,
+      pagesWritten: this.writer.written,
+    };
+  }
+
+  /** Writes the dirty pages below `ref` and makes `ref` name their final places. */
+  private *writeTree(space: DirtyPages, ref: PageRef, lsn: number): Generator<void> {
+    if (!isTemporary(ref.number)) return;
+    const page = yield* this.writeSubtree(space, ref.number, lsn);
+    ref.number = page.number;
+    ref.lsn = page.lsn;
+    ref.checksum = page.checksum;
+  }
+
+  private *writeSubtree(space: DirtyPages, temporary: number, lsn: number): Generator<void, Page> {
+    const page = space.get(temporary, 0, 0);
+    // An earlier checkpoint wrote it, and the pointer was copied before that was known.
+    if (!isTemporary(page.number)) return page;
+    const { bytes } = page;
+    if (isLeaf(bytes)) {
+      if (bytes[PAGE_TREE] === TREE.inodes) yield* this.placeData(space, bytes, lsn);
+    } else {
+      for (let slot = 0, count = cellCount(bytes); slot < count; slot++) {
+        const child = childNumber(bytes, slot);
+        if (!isTemporary(child)) continue;
+        const written = yield* this.writeSubtree(space, child, lsn);
+        setChild(bytes, slot, written.number, written.lsn, written.checksum);
+      }
+    }
+    const number = this.writer.place();
+    const checksum = this.writer.writePage(bytes, number, lsn);
+    space.settle(page, number, lsn, checksum);
+    this.settled.push(temporary);
+    this.handled++;
+    if (this.handled >= STEP_PAGES) yield* this.pause();
+    return page;
+  }
+
+  private *pause(): Generator<void> {
+    this.handled = 0;
+    this.writer.flush();
+    yield;
+  }
+
+  /** Gives the dirty file data that a leaf maps its places. */
+  private *placeData(space: DirtyPages, leaf: Buffer, lsn: number): Generator<void> {
+    for (let slot = 0, count = cellCount(leaf); slot < count; slot++) {
+      const at = this.temporaryExtent(leaf, slot);
+      if (at < 0) continue;
+      const first = extentPage(leaf, at);
+      const pages = extentCount(leaf, at);
+      if (!isTemporary(space.dataPage(first).number)) {
+        this.copyPlaces(space, leaf, at);
+        continue;
+      }
+      const place = this.writer.placeRun(pages);
+      placeExtent(leaf, at, place, lsn);
+      for (let i = 0; i < pages; i++) {
+        const page = space.dataPage(first + i);
+        const checksum = this.writer.writeDataPage(page.bytes, place + i);
+        setExtentChecksum(leaf, at, i, checksum);
+        space.settleData(page, place + i, lsn, checksum);
+        this.settled.push(first + i);
+      }
+      this.handled += pages;
+      if (this.handled >= STEP_PAGES) yield* this.pause();
+    }
+  }
+
+  /** Where the value of a slot begins if it is an extent with temporary pages, else -1. */
+  private temporaryExtent(leaf: Buffer, slot: number): number {
+    if (keyLength(leaf, slot) !== 17) return -1;
+    copyKey(leaf, slot, this.key, 0);
+    if (this.key[8] !== KIND_EXTENT) return -1;
+    const at = valueStart(leaf, slot);
+    return isTemporary(extentPage(leaf, at)) ? at : -1;
+  }
+
+  /** The pages of an extent were placed already: copies their numbers and checksums. */
+  private copyPlaces(space: DirtyPages, leaf: Buffer, at: number): void {
+    const first = extentPage(leaf, at);
+    const pages = extentCount(leaf, at);
+    const start = space.dataPage(first);
+    for (let i = 0; i < pages; i++) {
+      const page = space.dataPage(first + i);
+      assert(page.number === start.number + i && page.lsn === start.lsn, 'an extent was placed in pieces');
+      setExtentChecksum(leaf, at, i, page.checksum);
+    }
+    placeExtent(leaf, at, start.number, start.lsn);
+  }
+
+  /** Pages that were copied after the seal may still hold temporary numbers that now have places. */
+  private redirect(): void {
+    const { pages } = this.live;
+    for (const page of pages.dirtySince(this.seal.generation)) {
+      const { bytes } = page;
+      if (page.number >= DATA_BASE) continue;
+      if (isLeaf(bytes)) {
+        if (bytes[PAGE_TREE] !== TREE.inodes) continue;
+        for (let slot = 0, count = cellCount(bytes); slot < count; slot++) {
+          const at = this.temporaryExtent(bytes, slot);
+          if (at >= 0 && !isTemporary(pages.dataPage(extentPage(bytes, at)).number))
+            this.copyPlaces(pages, bytes, at);
+        }
+        continue;
+      }
+      for (let slot = 0, count = cellCount(bytes); slot < count; slot++) {
+        const child = childNumber(bytes, slot);
+        if (!isTemporary(child) || childChecksum(bytes, slot) !== 0) continue;
+        const target = pages.get(child, 0, 0);
+        if (!isTemporary(target.number)) setChild(bytes, slot, target.number, target.lsn, target.checksum);
+      }
+    }
+    for (const tree of this.live.trees()) {
+      const ref = { ...tree.root };
+      redirectReference(pages, ref);
+      if (ref.number !== tree.root.number) tree.root = ref;
+    }
+    for (const { root } of this.waiting()) {
+      for (const ref of [root.namespace, root.inodes, root.registry]) redirectReference(pages, ref);
+    }
+    for (const temporary of this.settled) pages.forgetTemporary(temporary);
+    this.settled.length = 0;
+  }
+
+  private writeRoot(encode: (bytes: Buffer) => void, lsn: number): PageRef {
+    const bytes = Buffer.allocUnsafeSlow(this.live.pageSize);
+    encode(bytes);
+    const number = this.writer.place();
+    const checksum = this.writer.writePage(bytes, number, lsn);
+    this.live.pages.cache.insert({ number, lsn, checksum, bytes, generation: 0, referenced: false });
+    return { number, lsn, checksum };
+  }
+
+  private *recordDeaths(lsn: number): Generator<void> {
+    const { deaths } = this.seal;
+    const { catalog } = this;
+    const dead = deaths.pages.map((page) => ({ page: page.number, birth: page.lsn, count: 1, death: lsn }));
+    for (const { page, death } of deaths.dataPages) {
+      dead.push({ page: page.number, birth: page.lsn, count: 1, death });
+    }
+    for (const extent of deaths.extents) dead.push({ ...extent });
+    dead.sort((a, b) => a.death - b.death || a.page - b.page);
+    let rows = 0;
+    for (let i = 0; i < dead.length; ) {
+      const run = dead[i++]!;
+      assert(!isTemporary(run.page), 'a page died before it had a place');
+      for (let next = dead[i]; next !== undefined; next = dead[i]) {
+        if (next.death !== run.death || next.birth !== run.birth || next.page !== run.page + run.count) break;
+        run.count += next.count;
+        i++;
+      }
+      catalog.addLifetime(run);
+      if (++rows % STEP_ROWS === 0) yield;
+    }
+  }
+
+  /**
+   * Brings the free tree up to date and writes the catalog. Writing takes pages, which changes the free tree, which
+   * may dirty more pages of it: repeated until nothing more is needed. Pages that were taken and then not needed are
+   * named as spare by the catalog root.
+   */
+  private writeCatalog(version: PageRef, lsn: number): PageRef {
+    const { catalog, freeSpace, writer, seal } = this;
+    for (const run of freeSpace.spare.splice(0)) catalog.addFree(run.page, run.count, 0);
+    let listed = freeSpace.persistedFrontier;
+    const take = (run: PageRun): void => {
+      const count = Math.min(run.count, listed - run.page);
+      if (count > 0) catalog.removeFree(run.page, count);
+    };
+    writer.finish();
+    for (const run of freeSpace.liveBetween(freeSpace.firstLiveMark, seal.liveMark)) take(run);
+    for (const run of writer.used) take(run);
+    // Between the old frontier and the new the tree learns what is free, and what only the log names as yet.
+    const frontier = freeSpace.frontier;
+    for (const run of freeSpace.freeWithin(listed, frontier)) catalog.addFree(run.page, run.count, 0);
+    for (const run of freeSpace.liveBetween(seal.liveMark, freeSpace.liveMark)) {
+      const start = Math.max(run.page, listed);
+      if (start < run.page + run.count) catalog.addFree(start, run.page + run.count - start, 0);
+    }
+    listed = frontier;
+    const supersede = (page: number): void => {
+      catalog.addFree(page, 1, lsn);
+      freeSpace.quarantine(page, 1, lsn);
+    };
+    if (catalog.rootPage !== 0) supersede(catalog.rootPage);
+    const places: number[] = [];
+    for (;;) {
+      for (const page of catalog.pages.takeSuperseded()) supersede(page.number);
+      const missing = catalog.pages.dirtyCount + 1 - places.length;
+      if (missing <= 0) break;
+      const run = freeSpace.allocateUpTo(missing);
+      for (let i = 0; i < run.count; i++) places.push(run.page + i);
+      take(run);
+    }
+    places.sort((a, b) => a - b);
+    for (const page of places.splice(catalog.pages.dirtyCount + 1)) freeSpace.addSpare(page);
+    writer.give(places);
+    for (const tree of [catalog.versions, catalog.lifetimes, catalog.free]) {
+      const ref = { ...tree.root };
+      for (const _step of this.writeTree(catalog.pages, ref, lsn));
+      tree.root = ref;
+    }
+    for (const temporary of this.settled) catalog.pages.forgetTemporary(temporary);
+    this.settled.length = 0;
+    const treeRef = (tree: BTree): TreeRef => ({ ...tree.root, pageCount: tree.pageCount });
+    const { root } = seal;
+    const ref = this.writeRoot(
+      (bytes) =>
+        encodeCatalogRoot(bytes, {
+          lsn,
+          timeMicroseconds: root.timeMicroseconds,
+          version,
+          versions: treeRef(catalog.versions),
+          lifetimes: treeRef(catalog.lifetimes),
+          free: treeRef(catalog.free),
+          frontier: freeSpace.frontier,
+          horizonLsn: catalog.horizonLsn,
+          horizonTimeMicroseconds: catalog.horizonTimeMicroseconds,
+          spare: freeSpace.spare,
+        }),
+      lsn,
+    );
+    writer.flush();
+    assert(catalog.pages.dirtyCount === 0, 'a page of the catalog was not written');
+    freeSpace.persistedFrontier = freeSpace.frontier;
+    freeSpace.forgetLive(seal.liveMark);
+    catalog.rootPage = ref.number;
+    return ref;
+  }
+}
+
+/** A tree's root as the live state or a waiting seal names it: the place, once the page has one. */
+export function redirectReference(pages: DirtyPages, ref: PageRef): void {
+  if (!isTemporary(ref.number)) return;
+  const page = pages.get(ref.number, 0, 0);
+  if (isTemporary(page.number)) return;
+  ref.number = page.number;
+  ref.lsn = page.lsn;
+  ref.checksum = page.checksum;
+}

@@ -1,0 +1,296 @@
+/**
+ * The live state: a TreeState whose changes go to the log as they are made.
+ *
+ * One operation is `begin`, changes, `commit`. Each change encodes its record and applies it at once, so that the
+ * operation reads its own writes; `commit` appends the records as one transaction. An enclosing transaction of the
+ * API collects the records of many operations behind a savepoint and can be rolled back whole.
+ *
+ * Large aligned writes go straight to free pages of the data file, which is safe because nothing refers to them
+ * before the record that names them with their checksums is in the log.
+ */
+
+import { crc32 } from '../encoding/checksum.ts';
+import { type Extent, MAX_EXTENT_PAGES } from '../encoding/extent.ts';
+import type { TreeId } from '../encoding/keys.ts';
+import type { PageRef } from '../encoding/page.ts';
+import { RecordWriter } from '../encoding/record.ts';
+import type { VersionRoot } from '../encoding/root.ts';
+import { assert, LsnfsError } from '../errors.ts';
+import type { Device } from '../storage/device.ts';
+import type { Savepoint } from '../storage/dirty-pages.ts';
+import type { FreeSpace } from '../storage/free-space.ts';
+import type { PageCache } from '../storage/page-cache.ts';
+import type { Log } from '../wal/log.ts';
+import { birthOf } from './apply.ts';
+import type { Counters, LiveState } from './state.ts';
+import { TreeState } from './tree-state.ts';
+
+/** Whole pages that make a write go straight to the data file instead of through the log. */
+const DIRECT_MINIMUM_PAGES = 8;
+/** Room in the log that every operation is given; larger ones ask for more. */
+const OPERATION_RESERVE = 256 * 1024;
+
+/** What the store does for its live state. */
+export interface LiveHost {
+  readonly log: Log;
+  readonly free: FreeSpace;
+  readonly data: Device;
+  /** Whether a change may begin now. @throws LsnfsError READ_ONLY, STORE_FAILED or NO_SPACE. */
+  admit(): void;
+  /** Whether `pages` more pages may be written to the data file. @throws LsnfsError NO_SPACE */
+  admitData(pages: number): void;
+  /** Brings the live state back to the end of the log after a change failed midway. */
+  rebuild(): void;
+  readonly readOnly: boolean;
+  /** A transaction was appended. */
+  changed(): void;
+  now(): number;
+}
+
+/** What is put back when an enclosing transaction is rolled back. */
+interface Outer {
+  savepoint: Savepoint;
+  roots: { root: PageRef; pageCount: number }[];
+  counters: Counters;
+  liveMark: number;
+}
+
+export class LiveTree extends TreeState implements LiveState {
+  private readonly host: LiveHost;
+  private readonly records = new RecordWriter();
+  private depth = 0;
+  private liveMark = 0;
+  private outer: Outer | undefined;
+  private poison: Error | undefined;
+  private readonly resetListeners: (() => void)[] = [];
+
+  constructor(cache: PageCache, root: Readonly<VersionRoot>, host: LiveHost) {
+    super(cache, root, true);
+    this.host = host;
+  }
+
+  get readOnly(): boolean {
+    return this.host.readOnly;
+  }
+
+  /** Goes back to a version; the log is replayed on it next. */
+  resetTo(root: Readonly<VersionRoot>): void {
+    this.pages.reset();
+    this.lsn = root.lsn;
+    this.timeMicroseconds = root.timeMicroseconds;
+    const { nextInode } = this.counters;
+    Object.assign(this.counters, { nextInode, inodes: root.inodeCount, dataPages: root.dataPages });
+    const refs = [root.namespace, root.inodes, root.registry];
+    this.trees().forEach((tree, i) => {
+      tree.root = refs[i]!;
+      tree.pageCount = refs[i]!.pageCount;
+    });
+  }
+
+  onReset(listener: () => void): void {
+    this.resetListeners.push(listener);
+  }
+
+  begin(): void {
+    if (this.depth > 0) {
+      this.depth++;
+      return;
+    }
+    if (this.poison !== undefined) {
+      throw new LsnfsError(
+        'TRANSACTION_POISONED',
+        'an earlier change of this transaction failed: roll it back',
+        {},
+        {
+          cause: this.poison,
+        },
+      );
+    }
+    this.host.admit();
+    this.host.log.reserve(this.records.length + OPERATION_RESERVE);
+    this.liveMark = this.host.free.liveMark;
+    this.depth = 1;
+  }
+
+  commit(): number {
+    assert(this.depth > 0, 'commit without begin');
+    if (--this.depth > 0 || this.outer !== undefined) return this.lsn;
+    return this.append();
+  }
+
+  private append(): number {
+    const { records } = this;
+    if (records.length === 0) return this.lsn;
+    const time = this.host.now();
+    this.lsn = this.host.log.append(records.bytes, records.length, time);
+    this.timeMicroseconds = time;
+    this.host.changed();
+    records.reset();
+    return this.lsn;
+  }
+
+  rollback(): void {
+    assert(this.depth > 0, 'rollback without begin');
+    if (--this.depth > 0) return;
+    if (this.outer !== undefined) {
+      this.poison ??= new Error('an operation was rolled back');
+      return;
+    }
+    if (this.records.length === 0) {
+      this.host.free.releaseLive(this.liveMark);
+      return;
+    }
+    this.records.reset();
+    this.host.free.releaseLive(this.liveMark);
+    this.host.rebuild();
+    for (const listener of this.resetListeners) listener();
+  }
+
+  /** Opens an enclosing transaction: operations until its end take effect together or not at all. */
+  beginTransaction(): void {
+    if (this.outer !== undefined || this.depth > 0) {
+      throw new LsnfsError('INVALID_INPUT', 'transactions do not nest');
+    }
+    this.host.admit();
+    this.outer = {
+      savepoint: this.pages.savepoint(),
+      roots: this.trees().map((tree) => ({ root: { ...tree.root }, pageCount: tree.pageCount })),
+      counters: { ...this.counters },
+      liveMark: this.host.free.liveMark,
+    };
+  }
+
+  commitTransaction(): number {
+    const { outer } = this;
+    assert(outer !== undefined && this.depth === 0, 'no transaction is open');
+    if (this.poison !== undefined) {
+      const cause = this.poison;
+      this.rollbackTransaction();
+      throw new LsnfsError(
+        'TRANSACTION_POISONED',
+        `the transaction was rolled back: ${cause.message}`,
+        {},
+        { cause },
+      );
+    }
+    try {
+      this.host.log.reserve(this.records.length);
+    } catch (error) {
+      this.rollbackTransaction();
+      throw error;
+    }
+    this.outer = undefined;
+    this.pages.release(outer.savepoint);
+    return this.append();
+  }
+
+  rollbackTransaction(): void {
+    const { outer } = this;
+    assert(outer !== undefined, 'no transaction is open');
+    this.outer = undefined;
+    this.poison = undefined;
+    this.depth = 0;
+    this.records.reset();
+    this.pages.rollback(outer.savepoint);
+    this.trees().forEach((tree, i) => {
+      tree.root = outer.roots[i]!.root;
+      tree.pageCount = outer.roots[i]!.pageCount;
+    });
+    // Numbers that were given stay given: an inode number is never used twice, not even by what never was.
+    const { nextInode } = this.counters;
+    Object.assign(this.counters, outer.counters, { nextInode });
+    this.host.free.releaseLive(outer.liveMark);
+    for (const listener of this.resetListeners) listener();
+  }
+
+  allocateInode(): number {
+    return this.counters.nextInode++;
+  }
+
+  put(tree: TreeId, key: Uint8Array, value: Uint8Array): void {
+    assert(this.depth > 0, 'a change outside an operation');
+    this.records.put(tree, key, value);
+    this.applyPut(tree, key, value);
+  }
+
+  delete(tree: TreeId, key: Uint8Array): boolean {
+    assert(this.depth > 0, 'a change outside an operation');
+    const at = this.records.length;
+    const count = this.records.count;
+    this.records.delete(tree, key);
+    const existed = this.applyDelete(tree, key);
+    if (!existed) this.records.truncate(at, count);
+    return existed;
+  }
+
+  writeData(inode: number, offset: number, source: Uint8Array, sourceStart: number, length: number): number {
+    const { pageSize } = this;
+    const firstBlock = Math.ceil(offset / pageSize);
+    const blocks = Math.floor((offset + length) / pageSize) - firstBlock;
+    if (blocks < DIRECT_MINIMUM_PAGES) return this.writeLogged(inode, offset, source, sourceStart, length);
+    const head = firstBlock * pageSize - offset;
+    const body = blocks * pageSize;
+    let mapped = 0;
+    if (head > 0) mapped += this.writeLogged(inode, offset, source, sourceStart, head);
+    mapped += this.writeDirect(inode, firstBlock, blocks, source, sourceStart + head);
+    const tail = length - head - body;
+    if (tail > 0)
+      mapped += this.writeLogged(inode, offset + head + body, source, sourceStart + head + body, tail);
+    return mapped;
+  }
+
+  private writeLogged(
+    inode: number,
+    offset: number,
+    source: Uint8Array,
+    start: number,
+    length: number,
+  ): number {
+    this.records.write(inode, offset, source, start, length);
+    return this.applyWrite(inode, offset, source, start, length, birthOf(this.lsn));
+  }
+
+  private writeDirect(
+    inode: number,
+    firstBlock: number,
+    blocks: number,
+    source: Uint8Array,
+    sourceStart: number,
+  ): number {
+    const { pageSize } = this;
+    const { free, data, log } = this.host;
+    this.host.admitData(blocks);
+    const birth = birthOf(this.lsn);
+    let mapped = 0;
+    let done = 0;
+    while (done < blocks) {
+      const count = Math.min(MAX_EXTENT_PAGES, blocks - done);
+      const page = free.allocateLive(count);
+      const start = sourceStart + done * pageSize;
+      data.write(page * pageSize, source, start, count * pageSize);
+      const checksums = new Uint32Array(count);
+      for (let i = 0; i < count; i++) {
+        checksums[i] = crc32(source, start + i * pageSize, start + (i + 1) * pageSize);
+      }
+      const extent: Extent = { block: firstBlock + done, count, page, birth, checksums };
+      this.records.map(inode, extent.block, page, count, checksums);
+      mapped += this.applyMap(inode, extent);
+      done += count;
+    }
+    log.noteDataDirty();
+    return mapped;
+  }
+
+  allocateData(inode: number, offset: number, length: number): number {
+    const firstBlock = Math.floor(offset / this.pageSize);
+    const endBlock = Math.ceil((offset + length) / this.pageSize);
+    this.host.admitData(endBlock - firstBlock);
+    this.records.allocate(inode, firstBlock, endBlock - firstBlock);
+    return this.applyAllocate(inode, firstBlock, endBlock - firstBlock);
+  }
+
+  unmapData(inode: number, firstBlock: number, blockCount: number): number {
+    this.records.unmap(inode, firstBlock, blockCount);
+    return this.applyUnmap(inode, firstBlock, blockCount, birthOf(this.lsn));
+  }
+}

@@ -1,0 +1,251 @@
+/**
+ * From the bytes on disk to the live state.
+ *
+ * The newer valid slot of the control block names the catalog root of the newest complete checkpoint; the catalog
+ * names the version root. Then the log is replayed from the version's LSN on, up to the first transaction that is
+ * not whole: one whose frames do not all verify, or that names pages of data which do not match its checksums (log
+ * and data file are synced in parallel, so that after a power cut either may lack what the other has).
+ *
+ * Recovery changes nothing on disk but the log's torn tail, and can be repeated at any point.
+ */
+
+import { crc32 } from '../encoding/checksum.ts';
+import {
+  CONTROL_NAME,
+  CONTROL_SLOT_SIZE,
+  type ControlBlock,
+  chooseControl,
+  decodeControl,
+} from '../encoding/control.ts';
+import { RECORD, RecordReader } from '../encoding/record.ts';
+import {
+  type CatalogRoot,
+  decodeCatalogRoot,
+  decodeVersionRoot,
+  type VersionRoot,
+} from '../encoding/root.ts';
+import { CorruptPageError, LsnfsError } from '../errors.ts';
+import type { Device, StorageDirectory } from '../storage/device.ts';
+import { FreeSpace } from '../storage/free-space.ts';
+import type { PageCache } from '../storage/page-cache.ts';
+import { LogReader } from '../wal/reader.ts';
+import { applyTransaction } from './apply.ts';
+import { Catalog } from './catalog.ts';
+import type { TreeState } from './tree-state.ts';
+
+/** The valid slots of the control block. */
+export interface ControlSlots {
+  newest: ControlBlock;
+  /** The other slot, when it is valid too. */
+  older: ControlBlock | undefined;
+}
+
+/** Reads both slots. @throws LsnfsError NO_STORE, STORE_INCOMPLETE, CORRUPT_CONTROL or NEWER_FORMAT. */
+export function readControl(directory: StorageDirectory): ControlSlots {
+  if (!directory.exists(CONTROL_NAME)) {
+    const remains = directory.list('');
+    if (remains.length === 0) {
+      throw new LsnfsError('NO_STORE', `there is no store at ${directory.path}: make one with lsnfs init`, {
+        store: directory.path,
+      });
+    }
+    if (remains.includes('data') || remains.includes('lsnfs.json')) {
+      throw new LsnfsError(
+        'STORE_INCOMPLETE',
+        `${directory.path} is a store whose creation was interrupted (it has no control block): remove the directory and run lsnfs init again`,
+        { store: directory.path },
+      );
+    }
+    throw new LsnfsError('NO_STORE', `${directory.path} is not a store: it has no control block`, {
+      store: directory.path,
+    });
+  }
+  const device = directory.open(CONTROL_NAME, { readOnly: true });
+  try {
+    const file = Buffer.alloc(2 * CONTROL_SLOT_SIZE);
+    const length = device.read(0, file, 0, file.length);
+    const chosen = chooseControl(file.subarray(0, length));
+    const other = (1 - chosen.slot) * CONTROL_SLOT_SIZE;
+    const older =
+      chosen.otherSlotError === undefined
+        ? decodeControl(file.subarray(other, other + CONTROL_SLOT_SIZE))
+        : undefined;
+    return { newest: chosen.control, older };
+  } finally {
+    device.close();
+  }
+}
+
+export interface OpenedCheckpoint {
+  control: ControlBlock;
+  catalogRoot: CatalogRoot;
+  versionRoot: VersionRoot;
+}
+
+/** Reads the roots that a control slot names. @throws CorruptPageError */
+export function openCheckpoint(cache: PageCache, control: ControlBlock): OpenedCheckpoint {
+  const { rootPage, rootLsn, rootChecksum } = control.checkpoint;
+  const catalogPage = cache.get(rootPage, rootLsn, rootChecksum);
+  const catalogRoot = decodeCatalogRoot(catalogPage.bytes, rootPage);
+  const { version } = catalogRoot;
+  const versionPage = cache.get(version.number, version.lsn, version.checksum);
+  return { control, catalogRoot, versionRoot: decodeVersionRoot(versionPage.bytes, version.number) };
+}
+
+/** The catalog of a checkpoint and the free space that it describes. */
+export function openCatalog(
+  cache: PageCache,
+  opened: OpenedCheckpoint,
+): { catalog: Catalog; freeSpace: FreeSpace } {
+  const { catalogRoot, control } = opened;
+  const catalog = new Catalog(
+    cache,
+    catalogRoot,
+    control.checkpoint.rootPage,
+    catalogRoot.horizonLsn,
+    catalogRoot.horizonTimeMicroseconds,
+  );
+  if (catalog.versions.root.number === 0) {
+    // A new store: the empty state that init wrote is its first version.
+    const { lsn, timeMicroseconds, version } = catalogRoot;
+    catalog.addVersion({ lsn, timeMicroseconds, root: version });
+  }
+  const freeSpace = new FreeSpace(catalogRoot.frontier);
+  for (const run of catalog.freeRows()) {
+    if (run.count < 1 || run.page + run.count > catalogRoot.frontier) throw badFreeRow(run.page, run.count);
+    if (run.after < catalogRoot.lsn) freeSpace.free(run.page, run.count);
+    else freeSpace.quarantine(run.page, run.count, run.after);
+  }
+  for (const run of catalogRoot.spare) {
+    if (run.count < 1 || run.page + run.count > catalogRoot.frontier) throw badFreeRow(run.page, run.count);
+    freeSpace.free(run.page, run.count);
+    freeSpace.spare.push({ ...run });
+  }
+  return { catalog, freeSpace };
+}
+
+function badFreeRow(page: number, count: number): LsnfsError {
+  return new LsnfsError(
+    'CORRUPT_RECORD',
+    `the free space lists pages ${page} to ${page + count - 1}, which cannot be`,
+    {
+      page,
+      count,
+    },
+  );
+}
+
+export interface ReplayResult {
+  /** Where the log goes on. */
+  endLsn: number;
+  /** Checksum of the last frame before that; undefined when there is none. */
+  previousChecksum: number | undefined;
+  timeMicroseconds: number;
+  transactions: number;
+  /** Why replay ended, in a sentence. */
+  reason: string;
+}
+
+/** What replay tells the store. */
+export interface ReplayHost {
+  readonly freeSpace: FreeSpace;
+  /** A transaction that named a snapshot was applied: its state is to become a version. */
+  snapshotApplied(): void;
+}
+
+/** Replays the log onto the live state, up to the first transaction that is not whole. */
+export function replay(
+  state: TreeState,
+  directory: StorageDirectory,
+  data: Device,
+  control: ControlBlock,
+  knownDurableLsn: number,
+  host: ReplayHost,
+): ReplayResult {
+  const reader = new LogReader(directory, {
+    storeId: control.storeId,
+    segmentSize: control.segmentSize,
+    from: state.lsn,
+    knownDurableLsn,
+  });
+  const result: ReplayResult = {
+    endLsn: state.lsn,
+    previousChecksum: undefined,
+    timeMicroseconds: state.timeMicroseconds,
+    transactions: 0,
+    reason: '',
+  };
+  const buffer = Buffer.allocUnsafeSlow(state.pageSize);
+  try {
+    for (const transaction of reader) {
+      let snapshots = 0;
+      if (!dataIsWhole(transaction.payload, data, buffer)) {
+        result.reason = `the transaction that ends at ${transaction.endLsn} names data that was not written`;
+        return result;
+      }
+      applyTransaction(
+        state,
+        transaction.payload,
+        transaction.startLsn,
+        transaction.endLsn,
+        transaction.timeMicroseconds,
+        {
+          snapshot() {
+            snapshots++;
+          },
+          mapped(page, count) {
+            if (host.freeSpace.claim(page, count)) return;
+            throw new LsnfsError(
+              'CORRUPT_LOG',
+              `the log at ${transaction.startLsn} maps pages that are in use: ${page}`,
+              {
+                lsn: transaction.startLsn,
+                page,
+              },
+            );
+          },
+        },
+      );
+      if (snapshots > 0) host.snapshotApplied();
+      result.endLsn = transaction.endLsn;
+      result.previousChecksum = transaction.checksum;
+      result.timeMicroseconds = transaction.timeMicroseconds;
+      result.transactions++;
+    }
+    result.reason = reader.end?.reason ?? '';
+    result.previousChecksum ??= reader.end?.previousChecksum;
+    return result;
+  } finally {
+    reader.close();
+  }
+}
+
+/** Whether all data pages that the transaction names are in the data file. */
+function dataIsWhole(payload: Uint8Array, data: Device, buffer: Buffer): boolean {
+  const records = new RecordReader(payload);
+  while (records.next()) {
+    if (records.op !== RECORD.map) continue;
+    for (let i = 0; i < records.count; i++) {
+      const position = (records.page + i) * buffer.length;
+      if (data.read(position, buffer, 0, buffer.length) !== buffer.length) return false;
+      if (crc32(buffer) !== records.checksum(i)) return false;
+    }
+  }
+  return true;
+}
+
+/** The checkpoint of the newest slot, or of the older one when the newest one's roots are damaged. */
+export function openNewestCheckpoint(
+  cache: PageCache,
+  slots: ControlSlots,
+  warn: (message: string) => void,
+): OpenedCheckpoint {
+  try {
+    return openCheckpoint(cache, slots.newest);
+  } catch (error) {
+    if (!(error instanceof CorruptPageError) || slots.older === undefined) throw error;
+    const opened = openCheckpoint(cache, slots.older);
+    warn(`the newest checkpoint cannot be read (${error.message}): recovering from the one before it`);
+    return opened;
+  }
+}

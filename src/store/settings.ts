@@ -1,0 +1,97 @@
+/**
+ * Settings of a store: `lsnfs.json`, for people to read and edit. What is fixed at init (page size, segment size)
+ * is in the control block instead.
+ */
+import { LsnfsError } from '../errors.ts';
+
+export interface Settings {
+  /** The longest that a change which nobody synced stays volatile, in milliseconds. */
+  commitIntervalMs: number;
+  /** The longest between two checkpoints while there are changes, in milliseconds. */
+  checkpointIntervalMs: number;
+  /** Dirty pages that start a checkpoint, in bytes. */
+  checkpointDirtyBytes: number;
+  /** Log since the last checkpoint that starts the next, in bytes. */
+  checkpointLogBytes: number;
+  /** Clean pages kept in memory, in bytes. */
+  cacheSizeBytes: number;
+  /** When access times are updated: 'relatime' as Linux mounts do, or 'noatime'. */
+  atime: 'relatime' | 'noatime';
+  /** Modules that are loaded when the store opens. */
+  plugins: string[];
+}
+
+const MIB = 1024 * 1024;
+
+export const DEFAULT_SETTINGS: Readonly<Settings> = Object.freeze({
+  commitIntervalMs: 1000,
+  checkpointIntervalMs: 5000,
+  checkpointDirtyBytes: 32 * MIB,
+  checkpointLogBytes: 64 * MIB,
+  cacheSizeBytes: 48 * MIB,
+  atime: 'relatime',
+  plugins: [],
+});
+
+/** Inclusive bounds of the numeric settings. */
+const BOUNDS: Record<string, readonly [number, number]> = {
+  commitIntervalMs: [1, 3_600_000],
+  checkpointIntervalMs: [10, 3_600_000],
+  checkpointDirtyBytes: [MIB, 1024 * MIB],
+  checkpointLogBytes: [MIB, 16 * 1024 * MIB],
+  cacheSizeBytes: [MIB, 1024 * 1024 * MIB],
+};
+
+/** @throws LsnfsError INVALID_INPUT that names the setting, what it may be, and what was found. */
+export function parseSettings(text: string, file: string): Settings {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new LsnfsError('INVALID_INPUT', `${file} is not JSON: ${(error as Error).message}`, { file });
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new LsnfsError('INVALID_INPUT', `${file} should hold an object of settings`, { file });
+  }
+  return mergeSettings(value as Record<string, unknown>, file);
+}
+
+/** The defaults with the given settings put over them. @throws LsnfsError INVALID_INPUT */
+export function mergeSettings(given: Readonly<Record<string, unknown>>, where: string): Settings {
+  const settings: Settings = { ...DEFAULT_SETTINGS, plugins: [...DEFAULT_SETTINGS.plugins] };
+  for (const [name, value] of Object.entries(given)) {
+    const bounds = BOUNDS[name];
+    if (bounds !== undefined) {
+      if (
+        typeof value !== 'number' ||
+        !Number.isSafeInteger(value) ||
+        value < bounds[0] ||
+        value > bounds[1]
+      ) {
+        invalid(where, name, `a whole number from ${bounds[0]} to ${bounds[1]}`, value);
+      }
+      (settings as unknown as Record<string, number>)[name] = value;
+    } else if (name === 'atime') {
+      if (value !== 'relatime' && value !== 'noatime') invalid(where, name, '"relatime" or "noatime"', value);
+      settings.atime = value;
+    } else if (name === 'plugins') {
+      if (!Array.isArray(value) || value.some((entry) => typeof entry !== 'string')) {
+        invalid(where, name, 'a list of module names', value);
+      }
+      settings.plugins = value as string[];
+    } else {
+      throw new LsnfsError('INVALID_INPUT', `${where}: there is no setting "${name}"`, { setting: name });
+    }
+  }
+  return settings;
+}
+
+function invalid(where: string, name: string, expected: string, found: unknown): never {
+  throw new LsnfsError(
+    'INVALID_INPUT',
+    `${where}: ${name} should be ${expected}, not ${JSON.stringify(found)}`,
+    {
+      setting: name,
+    },
+  );
+}

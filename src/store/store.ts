@@ -1,0 +1,770 @@
+/**
+ * The store: trees, log, checkpoints and recovery behind one object.
+ *
+ * Life of a change: an operation on `live` encodes records and applies them; they are appended to the log as one
+ * transaction; a sync of the log makes it durable; a checkpoint turns the dirty pages into a version. `seal` holds
+ * a moment for a checkpoint; the seals are written one after the other by `backgroundStep` (the mount calls it
+ * between requests) or by the store's own timer (as a library).
+ *
+ * A failed write or sync of log, data or control is final: the store turns read-only, says why, and recovers when it
+ * is opened again.
+ */
+import { randomBytes } from 'node:crypto';
+import {
+  decodeSnapshotRow,
+  encodeSnapshotRow,
+  type SnapshotRow,
+  type VersionRow,
+} from '../encoding/catalog.ts';
+import {
+  CONTROL_NAME,
+  CONTROL_SLOT_SIZE,
+  type ControlBlock,
+  controlSlot,
+  encodeControl,
+  SEGMENT_SIZE_DEFAULT,
+} from '../encoding/control.ts';
+import { NO_PAGE, PAGE_SIZES, type PageSize, sealPage } from '../encoding/page.ts';
+import { RecordWriter } from '../encoding/record.ts';
+import {
+  decodeVersionRoot,
+  encodeCatalogRoot,
+  encodeVersionRoot,
+  type TreeRef,
+  type VersionRoot,
+} from '../encoding/root.ts';
+import { LsnfsError } from '../errors.ts';
+import type { Device, StorageDirectory } from '../storage/device.ts';
+import type { FreeSpace } from '../storage/free-space.ts';
+import { PageCache } from '../storage/page-cache.ts';
+import { InProcessLog } from '../wal/in-process-log.ts';
+import type { Log, LogOptions } from '../wal/log.ts';
+import { LogReader, type LogTransaction } from '../wal/reader.ts';
+import { FIRST_LSN } from '../wal/segment.ts';
+import { initializeLog } from '../wal/tail.ts';
+import { applyTransaction } from './apply.ts';
+import type { Catalog } from './catalog.ts';
+import { Checkpoint, type Seal } from './checkpoint.ts';
+import { ClosedLog } from './closed-log.ts';
+import { type LiveHost, LiveTree } from './live-tree.ts';
+import {
+  type ControlSlots,
+  openCatalog,
+  openNewestCheckpoint,
+  type ReplayResult,
+  readControl,
+  replay,
+} from './recovery.ts';
+import { mergeSettings, parseSettings, type Settings } from './settings.ts';
+import { TreeState } from './tree-state.ts';
+
+const DATA_NAME = 'data';
+const SETTINGS_NAME = 'lsnfs.json';
+
+/** Free space of the host that is left to checkpoints and metadata when data is refused, in bytes. */
+const SPACE_RESERVE = 4 * 1024 * 1024;
+/** How long a reading of the host's free space is believed, in milliseconds. */
+const SPACE_READING_MS = 20;
+/** Work done in one turn of the event loop while the store runs its own checkpoints, in milliseconds. */
+const TURN_MS = 4;
+
+export interface InitializeOptions {
+  pageSize?: PageSize;
+  segmentSize?: number;
+  settings?: Partial<Settings>;
+}
+
+export interface StoreOptions {
+  readOnly?: boolean;
+  /** Overrides of `lsnfs.json`. */
+  settings?: Partial<Settings>;
+  /** Makes the log; by default one on the caller's thread. */
+  openLog?: (options: LogOptions) => Log;
+  /** 'own': checkpoints run by the store's timer. 'caller': the caller calls `backgroundStep`. */
+  background?: 'own' | 'caller';
+  /** Microseconds since 1970. */
+  now?: () => number;
+  /** Told of what a person should know and nobody waits for. */
+  warn?: (message: string) => void;
+}
+
+/** What a checkpoint in progress needs next. */
+type StepState = 'work' | 'wait';
+
+export interface StoreStatistics {
+  lsn: number;
+  durableLsn: number;
+  checkpointLsn: number;
+  horizonLsn: number;
+  horizonTimeMicroseconds: number;
+  pageSize: number;
+  pages: { total: number; free: number };
+  inodes: number;
+  bytes: { live: number; history: number; disk: number };
+  wal: { bytes: number; segments: number };
+  failure: string | null;
+}
+
+export class Store {
+  readonly directory: StorageDirectory;
+  readonly settings: Settings;
+  readonly readOnly: boolean;
+  readonly live: LiveTree;
+  readonly log: Log;
+  private control: ControlBlock;
+  private readonly controlDevice: Device;
+  private readonly data: Device;
+  private readonly cache: PageCache;
+  private catalog: Catalog;
+  private freeSpace: FreeSpace;
+  private readonly options: StoreOptions;
+  private readonly seals: Seal[] = [];
+  private running: Generator<StepState, void> | undefined;
+  /** The log position that a running checkpoint waits for. */
+  private waitingFor = 0;
+  private changed = false;
+  private lastSealLsn: number;
+  private lastSealMs = performance.now();
+  private timer: NodeJS.Timeout | undefined;
+  private driving: Promise<void> | undefined;
+  private failed: LsnfsError | undefined;
+  private closing: Promise<void> | undefined;
+  private spaceReadMs = Number.NEGATIVE_INFINITY;
+  private spaceBytes = 0;
+  /** Transactions replayed when the store was opened, for people. */
+  readonly recovered: Readonly<ReplayResult>;
+
+  /** Makes an empty store in a directory. @throws LsnfsError STORE_EXISTS, INVALID_INPUT or IO. */
+  static initialize(directory: StorageDirectory, options: InitializeOptions = {}): void {
+    const pageSize = options.pageSize ?? 4096;
+    const segmentSize = options.segmentSize ?? SEGMENT_SIZE_DEFAULT;
+    if (!PAGE_SIZES.includes(pageSize)) {
+      throw new LsnfsError(
+        'INVALID_INPUT',
+        `the page size can be ${PAGE_SIZES.join(', ')} bytes, not ${pageSize}`,
+      );
+    }
+    if (directory.exists(CONTROL_NAME)) {
+      throw new LsnfsError('STORE_EXISTS', `${directory.path} is a store already`, { store: directory.path });
+    }
+    if (directory.list('').length > 0) {
+      throw new LsnfsError(
+        'STORE_EXISTS',
+        `${directory.path} is not empty: a store needs a directory of its own`,
+        {
+          store: directory.path,
+        },
+      );
+    }
+    mergeSettings({ ...options.settings }, 'the options');
+    writeFile(directory, SETTINGS_NAME, Buffer.from(`${JSON.stringify(options.settings ?? {}, null, 2)}\n`));
+    const storeId = randomBytes(16);
+    initializeLog(directory, { storeId, segmentSize });
+    const data = directory.open(DATA_NAME, { create: true });
+    const createdAtMicroseconds = Date.now() * 1000;
+    // Page 0 is nobody's: a pointer that was zeroed never leads anywhere.
+    const versionPage = 1;
+    const catalogPage = 2;
+    const lsn = FIRST_LSN;
+    const version = TreeState.empty(lsn, createdAtMicroseconds);
+    const bytes = Buffer.alloc(pageSize);
+    encodeVersionRoot(bytes, version);
+    const versionChecksum = sealPage(bytes, versionPage, lsn);
+    data.write(versionPage * pageSize, bytes, 0, pageSize);
+    const empty: TreeRef = { ...NO_PAGE, pageCount: 0 };
+    encodeCatalogRoot(bytes, {
+      lsn,
+      timeMicroseconds: createdAtMicroseconds,
+      version: { number: versionPage, lsn, checksum: versionChecksum },
+      versions: empty,
+      lifetimes: empty,
+      free: empty,
+      frontier: catalogPage + 1,
+      horizonLsn: lsn,
+      horizonTimeMicroseconds: createdAtMicroseconds,
+      spare: [],
+    });
+    const rootChecksum = sealPage(bytes, catalogPage, lsn);
+    data.write(catalogPage * pageSize, bytes, 0, pageSize);
+    data.syncNow();
+    data.close();
+    const control = encodeControl({
+      sequence: 1,
+      storeId,
+      pageSize,
+      segmentSize,
+      createdAtMicroseconds,
+      cleanShutdown: true,
+      checkpoint: {
+        lsn,
+        position: lsn,
+        timeMicroseconds: createdAtMicroseconds,
+        rootPage: catalogPage,
+        rootLsn: lsn,
+        rootChecksum,
+      },
+    });
+    // The control block comes last and whole: without it there is no store, only a creation that was interrupted.
+    const temporary = `${CONTROL_NAME}.new`;
+    const file = Buffer.alloc(2 * CONTROL_SLOT_SIZE);
+    file.set(control, controlSlot(1) * CONTROL_SLOT_SIZE);
+    writeFile(directory, temporary, file);
+    directory.rename(temporary, CONTROL_NAME);
+    directory.syncDirectory('');
+  }
+
+  /**
+   * Opens a store: recovers, and makes the log ready. The caller holds the store's lock.
+   * @throws LsnfsError that says what is wrong with the store.
+   */
+  static open(directory: StorageDirectory, options: StoreOptions = {}): Store {
+    const slots = readControl(directory);
+    const settings = readSettings(directory, options.settings);
+    return new Store(directory, settings, slots, options);
+  }
+
+  /** The store's secret id, for its lock. */
+  static readId(directory: StorageDirectory): Uint8Array {
+    return readControl(directory).newest.storeId;
+  }
+
+  private constructor(
+    directory: StorageDirectory,
+    settings: Settings,
+    slots: ControlSlots,
+    options: StoreOptions,
+  ) {
+    this.directory = directory;
+    this.settings = settings;
+    this.options = options;
+    this.readOnly = options.readOnly === true;
+    this.data = directory.open(DATA_NAME, { readOnly: this.readOnly });
+    this.controlDevice = directory.open(CONTROL_NAME, { readOnly: this.readOnly });
+    this.cache = new PageCache(this.data, slots.newest.pageSize, settings.cacheSizeBytes);
+    const opened = openNewestCheckpoint(this.cache, slots, (message) => this.options.warn?.(message));
+    this.control = { ...opened.control, sequence: slots.newest.sequence };
+    const { catalog, freeSpace } = openCatalog(this.cache, opened);
+    this.catalog = catalog;
+    this.freeSpace = freeSpace;
+    const host = this.makeHost();
+    this.live = new LiveTree(this.cache, opened.versionRoot, host);
+    this.lastSealLsn = opened.versionRoot.lsn;
+    this.recovered = this.replayLog(slots.newest.checkpoint.lsn);
+    this.changed = this.recovered.transactions > 0;
+    if (this.readOnly) {
+      this.log = new ClosedLog(this.recovered.endLsn, this.control.segmentSize, directory);
+      return;
+    }
+    const openLog = options.openLog ?? ((logOptions) => new InProcessLog(logOptions));
+    this.log = openLog({
+      directory,
+      storeId: this.control.storeId,
+      segmentSize: this.control.segmentSize,
+      endLsn: this.recovered.endLsn,
+      previousChecksum: this.recovered.previousChecksum ?? 0,
+      lastTimeMicroseconds: this.recovered.timeMicroseconds,
+      syncFrom: this.control.checkpoint.lsn,
+      dataDevice: this.data,
+      commitIntervalMs: settings.commitIntervalMs,
+    });
+    if (options.background !== 'caller') this.startTimer();
+  }
+
+  private makeHost(): LiveHost {
+    const self = this;
+    return {
+      get log() {
+        return self.log;
+      },
+      get free() {
+        return self.freeSpace;
+      },
+      get data() {
+        return self.data;
+      },
+      get readOnly() {
+        return self.readOnly || self.failure !== undefined;
+      },
+      admit: () => this.admit(),
+      admitData: (pages) => this.admitData(pages),
+      rebuild: () => this.rebuild(),
+      changed: () => {
+        this.changed = true;
+      },
+      now: () => this.now(),
+    };
+  }
+
+  private now(): number {
+    return this.options.now?.() ?? Date.now() * 1000;
+  }
+
+  /** Why the store takes no more changes, or undefined. */
+  get failure(): LsnfsError | undefined {
+    return this.failed ?? this.log.failure;
+  }
+
+  get durableLsn(): number {
+    return this.log.durableLsn;
+  }
+
+  get checkpointLsn(): number {
+    return this.control.checkpoint.lsn;
+  }
+
+  get horizonLsn(): number {
+    return this.catalog.horizonLsn;
+  }
+
+  get horizonTimeMicroseconds(): number {
+    return this.catalog.horizonTimeMicroseconds;
+  }
+
+  private replayLog(knownDurableLsn: number): ReplayResult {
+    const self = this;
+    return replay(this.live, this.directory, this.data, this.control, knownDurableLsn, {
+      get freeSpace() {
+        return self.freeSpace;
+      },
+      snapshotApplied: () => this.seal(),
+    });
+  }
+
+  private admit(): void {
+    if (this.readOnly) throw new LsnfsError('READ_ONLY', 'the store is open for reading only');
+    if (this.closing !== undefined) throw new LsnfsError('STORE_CLOSED', 'the store is closed');
+    const { failure } = this;
+    if (failure !== undefined) {
+      throw new LsnfsError(
+        'STORE_FAILED',
+        `the store takes no more changes: ${failure.message}`,
+        failure.details,
+        {
+          cause: failure,
+        },
+      );
+    }
+    this.admitData(0);
+  }
+
+  private admitData(pages: number): void {
+    const { pageSize } = this.control;
+    const now = performance.now();
+    if (now - this.spaceReadMs > SPACE_READING_MS) {
+      this.spaceReadMs = now;
+      this.spaceBytes = this.directory.freeBytes();
+    }
+    const needed = SPACE_RESERVE + (pages + this.live.pages.dirtyCount * 1.25) * pageSize;
+    if (this.spaceBytes < needed) {
+      this.spaceReadMs = Number.NEGATIVE_INFINITY;
+      throw new LsnfsError('NO_SPACE', `the file system that holds ${this.directory.path} is full`, {
+        store: this.directory.path,
+        free: this.spaceBytes,
+        needed: Math.ceil(needed),
+      });
+    }
+    this.spaceBytes -= pages * pageSize;
+  }
+
+  /** Bytes that programs may still write, for statfs. */
+  availableBytes(): number {
+    const reserved = SPACE_RESERVE + this.live.pages.dirtyCount * 1.25 * this.control.pageSize;
+    return Math.max(0, this.directory.freeBytes() - reserved);
+  }
+
+  /** Forgets all that is in memory and recovers the live state from the last checkpoint and the log. */
+  private rebuild(): void {
+    this.running = undefined;
+    this.seals.length = 0;
+    this.log.flushToFiles();
+    const opened = openNewestCheckpoint(this.cache, { newest: this.control, older: undefined }, () => {});
+    const { catalog, freeSpace } = openCatalog(this.cache, opened);
+    this.catalog = catalog;
+    this.freeSpace = freeSpace;
+    this.live.resetTo(opened.versionRoot);
+    this.lastSealLsn = opened.versionRoot.lsn;
+    const replayed = this.replayLog(0);
+    if (replayed.endLsn !== this.log.lsn) {
+      this.failed = new LsnfsError(
+        'STORE_FAILED',
+        `a failed change could not be undone: the log ends at ${replayed.endLsn} and not at ${this.log.lsn} (${replayed.reason})`,
+      );
+      throw this.failed;
+    }
+    this.changed = true;
+  }
+
+  /** Makes everything so far durable. Returns the LSN. */
+  async commit(): Promise<number> {
+    const { lsn } = this.live;
+    await this.log.sync(lsn);
+    return lsn;
+  }
+
+  /**
+   * Names the present state. Durable when the promise resolves; the state is held at once.
+   * @throws LsnfsError NAME_TAKEN
+   */
+  async createSnapshot(name: string, message: string): Promise<SnapshotRow> {
+    this.admit();
+    const key = Buffer.from(name, 'utf8');
+    if (this.live.registry.find(key)) {
+      throw new LsnfsError('NAME_TAKEN', `there is a snapshot "${name}" already`, { name });
+    }
+    const createdMicroseconds = this.now();
+    const records = new RecordWriter(16 * 1024);
+    records.snapshot(name, createdMicroseconds, message);
+    const lsn = this.appendOwn(records);
+    const row: SnapshotRow = { name, lsn, createdMicroseconds, message };
+    this.live.registry.put(key, encodeSnapshotRow(row));
+    this.changed = true;
+    this.seal();
+    await this.log.sync(lsn);
+    return row;
+  }
+
+  /** @throws LsnfsError NO_SUCH_SNAPSHOT */
+  async deleteSnapshot(name: string): Promise<number> {
+    this.admit();
+    const key = Buffer.from(name, 'utf8');
+    if (!this.live.registry.find(key)) {
+      throw new LsnfsError('NO_SUCH_SNAPSHOT', `there is no snapshot "${name}"`, { name });
+    }
+    const records = new RecordWriter(1024);
+    records.snapshotDelete(name);
+    const lsn = this.appendOwn(records);
+    this.live.registry.delete(key);
+    this.changed = true;
+    await this.log.sync(lsn);
+    return lsn;
+  }
+
+  /** All snapshots, by LSN. */
+  snapshots(): SnapshotRow[] {
+    const rows: SnapshotRow[] = [];
+    for (const { key, value } of this.live.registry.entries()) rows.push(decodeSnapshotRow(key, value));
+    return rows.sort((a, b) => a.lsn - b.lsn);
+  }
+
+  snapshot(name: string): SnapshotRow | undefined {
+    const key = Buffer.from(name, 'utf8');
+    const value = this.live.registry.get(key);
+    return value === undefined ? undefined : decodeSnapshotRow(key, value);
+  }
+
+  /** Appends a transaction of the store itself. Returns where it ends. */
+  private appendOwn(records: RecordWriter): number {
+    this.log.reserve(records.length);
+    const time = this.now();
+    this.live.lsn = this.log.append(records.bytes, records.length, time);
+    this.live.timeMicroseconds = time;
+    return this.live.lsn;
+  }
+
+  /** Holds the present state for a checkpoint. */
+  private seal(): void {
+    const { live } = this;
+    const { generation, deaths } = live.pages.seal();
+    const tree = (of: LiveTree['namespace']): TreeRef => ({ ...of.root, pageCount: of.pageCount });
+    const root: VersionRoot = {
+      lsn: live.lsn,
+      timeMicroseconds: live.timeMicroseconds,
+      namespace: tree(live.namespace),
+      inodes: tree(live.inodes),
+      registry: tree(live.registry),
+      nextInode: live.counters.nextInode,
+      inodeCount: live.counters.inodes,
+      dataPages: live.counters.dataPages,
+    };
+    this.seals.push({ generation, root, deaths, liveMark: this.freeSpace.liveMark });
+    this.changed = false;
+    this.lastSealLsn = live.lsn;
+    this.lastSealMs = performance.now();
+  }
+
+  /** Whether a checkpoint is due. */
+  private isDue(): boolean {
+    if (!this.changed) return false;
+    const { settings, live } = this;
+    return (
+      live.pages.dirtyCount * live.pageSize >= settings.checkpointDirtyBytes ||
+      live.lsn - this.lastSealLsn >= settings.checkpointLogBytes ||
+      performance.now() - this.lastSealMs >= settings.checkpointIntervalMs
+    );
+  }
+
+  /** Whether `backgroundStep` has something to do, now or (while changes wait for their checkpoint) soon. */
+  hasBackgroundWork(): boolean {
+    return (
+      this.failure === undefined &&
+      !this.readOnly &&
+      (this.running !== undefined || this.seals.length > 0 || this.changed)
+    );
+  }
+
+  /** Works on checkpoints for about `budgetMs`. Returns what is left: nothing, more work, or a wait for the disk. */
+  backgroundStep(budgetMs: number): 'idle' | StepState {
+    if (this.failure !== undefined || this.readOnly) return 'idle';
+    const end = performance.now() + budgetMs;
+    do {
+      if (this.running === undefined) {
+        if (this.seals.length === 0 && this.isDue()) this.seal();
+        const next = this.seals.shift();
+        if (next === undefined) return 'idle';
+        this.running = this.checkpointSteps(next);
+      }
+      try {
+        const step = this.running.next();
+        if (step.done === true) this.running = undefined;
+        else if (step.value === 'wait') return 'wait';
+      } catch (error) {
+        this.running = undefined;
+        this.fail(error);
+        return 'idle';
+      }
+    } while (performance.now() < end);
+    return 'work';
+  }
+
+  private *checkpointSteps(seal: Seal): Generator<StepState, void> {
+    const checkpoint = new Checkpoint(
+      this.live,
+      this.catalog,
+      this.freeSpace,
+      this.data,
+      seal,
+      () => this.seals,
+    );
+    const steps = checkpoint.run();
+    let step = steps.next();
+    while (step.done !== true) {
+      yield 'work';
+      step = steps.next();
+    }
+    const { lsn, timeMicroseconds, catalog } = step.value;
+    const records = new RecordWriter(1024);
+    records.checkpoint(lsn, timeMicroseconds, catalog.number, catalog.lsn, catalog.checksum);
+    this.log.noteDataDirty();
+    const position = this.log.lsn;
+    this.waitingFor = this.appendOwn(records);
+    this.log.requestSync(this.waitingFor);
+    while (this.log.durableLsn < this.waitingFor) {
+      this.log.poll();
+      if (this.log.failure !== undefined) throw this.log.failure;
+      if (this.log.durableLsn < this.waitingFor) yield 'wait';
+    }
+    this.writeControl({
+      ...this.control,
+      sequence: this.control.sequence + 1,
+      cleanShutdown: false,
+      checkpoint: {
+        lsn,
+        position,
+        timeMicroseconds,
+        rootPage: catalog.number,
+        rootLsn: catalog.lsn,
+        rootChecksum: catalog.checksum,
+      },
+    });
+    this.freeSpace.releaseQuarantined(lsn);
+  }
+
+  private writeControl(control: ControlBlock): void {
+    const bytes = encodeControl(control);
+    this.controlDevice.write(controlSlot(control.sequence) * CONTROL_SLOT_SIZE, bytes, 0, bytes.length);
+    this.controlDevice.syncNow();
+    this.control = control;
+  }
+
+  private fail(error: unknown): void {
+    this.failed ??= new LsnfsError(
+      'STORE_FAILED',
+      `a checkpoint failed: ${error instanceof Error ? error.message : String(error)}`,
+      error instanceof LsnfsError ? error.details : {},
+      { cause: error },
+    );
+    this.options.warn?.(
+      error instanceof Error && error.stack !== undefined ? error.stack : this.failed.message,
+    );
+  }
+
+  /** Writes a checkpoint of the present state and waits for it. @throws the failure of the store. */
+  async checkpoint(): Promise<void> {
+    if (this.changed) this.seal();
+    await this.drive();
+    if (this.failure !== undefined) throw this.failure;
+  }
+
+  /** Runs the checkpoints that are due or sealed to their end, a turn of the event loop at a time. */
+  private drive(): Promise<void> {
+    if (this.driving === undefined) {
+      const driving = this.driveToEnd().finally(() => {
+        this.driving = undefined;
+      });
+      this.driving = driving;
+    }
+    return this.driving;
+  }
+
+  private async driveToEnd(): Promise<void> {
+    for (;;) {
+      const state = this.backgroundStep(TURN_MS);
+      if (state === 'idle') return;
+      try {
+        if (state === 'wait') await this.log.sync(this.waitingFor);
+        else await new Promise((resolve) => setImmediate(resolve));
+      } catch (error) {
+        this.fail(error);
+        return;
+      }
+    }
+  }
+
+  private startTimer(): void {
+    const period = Math.min(this.settings.checkpointIntervalMs, 250);
+    this.timer = setInterval(() => {
+      if (this.seals.length > 0 || this.isDue()) void this.drive();
+    }, period);
+    this.timer.unref();
+  }
+
+  /** The newest version at or before an LSN. */
+  versionBefore(lsn: number): VersionRow | undefined {
+    return this.catalog.versionBefore(lsn);
+  }
+
+  /** The newest version made at or before a time. */
+  versionBeforeTime(timeMicroseconds: number): VersionRow | undefined {
+    return this.catalog.versionBeforeTime(timeMicroseconds);
+  }
+
+  /**
+   * The state at an LSN: the newest version at or before it with the log replayed on private pages.
+   * Its `lsn` is that of its last transaction. The caller has checked that the LSN is within the range.
+   */
+  openState(lsn: number): TreeState {
+    const row = this.catalog.versionBefore(lsn);
+    if (row === undefined)
+      throw new LsnfsError('NO_SUCH_STATE', `there is no version at or before LSN ${lsn}`, { lsn });
+    const root = this.readRoot(row);
+    const state = new TreeState(this.cache, root, false);
+    if (root.lsn < lsn) {
+      this.eachTransaction(root.lsn, lsn, (transaction) => {
+        const { payload, startLsn, endLsn, timeMicroseconds } = transaction;
+        applyTransaction(state, payload, startLsn, endLsn, timeMicroseconds);
+        return true;
+      });
+    }
+    return state;
+  }
+
+  private readRoot(row: VersionRow): VersionRoot {
+    const page = this.cache.get(row.root.number, row.root.lsn, row.root.checksum);
+    return decodeVersionRoot(page.bytes, row.root.number);
+  }
+
+  /** Calls `visit` for each whole transaction in (from, to], until it returns false. */
+  eachTransaction(from: number, to: number, visit: (transaction: LogTransaction) => boolean): void {
+    this.log.flushToFiles();
+    const reader = new LogReader(this.directory, {
+      storeId: this.control.storeId,
+      segmentSize: this.control.segmentSize,
+      from,
+      limit: to,
+      searchBehindEnd: false,
+    });
+    try {
+      for (const transaction of reader) if (!visit(transaction)) return;
+    } finally {
+      reader.close();
+    }
+  }
+
+  statistics(): StoreStatistics {
+    const { pageSize } = this.control;
+    const { live, catalog, freeSpace } = this;
+    let treePages = 1;
+    for (const tree of live.trees()) treePages += tree.pageCount;
+    const catalogPages =
+      1 + catalog.versions.pageCount + catalog.lifetimes.pageCount + catalog.free.pageCount;
+    const total = freeSpace.frontier;
+    const free = freeSpace.freePages;
+    const livePages = treePages + live.counters.dataPages;
+    const walBytes = this.log.segmentCount * this.log.segmentSize;
+    return {
+      lsn: live.lsn,
+      durableLsn: this.log.durableLsn,
+      checkpointLsn: this.control.checkpoint.lsn,
+      horizonLsn: catalog.horizonLsn,
+      horizonTimeMicroseconds: catalog.horizonTimeMicroseconds,
+      pageSize,
+      pages: { total, free },
+      inodes: live.counters.inodes,
+      bytes: {
+        live: livePages * pageSize,
+        history: Math.max(0, total - free - catalogPages - livePages) * pageSize,
+        disk: this.data.size() + walBytes + 2 * CONTROL_SLOT_SIZE,
+      },
+      wal: { bytes: walBytes, segments: this.log.segmentCount },
+      failure: this.failure?.message ?? null,
+    };
+  }
+
+  /** For verification: what the catalog knows. */
+  inspect(): { catalog: Catalog; freeSpace: FreeSpace; cache: PageCache; control: ControlBlock } {
+    return { catalog: this.catalog, freeSpace: this.freeSpace, cache: this.cache, control: this.control };
+  }
+
+  /** Commits, writes a last checkpoint and releases everything. @throws the store's failure. */
+  close(): Promise<void> {
+    this.closing ??= this.finish();
+    return this.closing;
+  }
+
+  private async finish(): Promise<void> {
+    clearInterval(this.timer);
+    try {
+      if (this.readOnly) return;
+      if (this.failure === undefined) {
+        await this.log.sync(this.live.lsn);
+        await this.driving;
+        if (this.changed) this.seal();
+        await this.drive();
+      }
+      const { failure } = this;
+      if (failure === undefined && !this.control.cleanShutdown) {
+        this.writeControl({ ...this.control, sequence: this.control.sequence + 1, cleanShutdown: true });
+      }
+      await this.log.close();
+      if (failure !== undefined) throw failure;
+    } finally {
+      this.controlDevice.close();
+      this.data.close();
+    }
+  }
+}
+
+function writeFile(directory: StorageDirectory, name: string, content: Uint8Array): void {
+  const device = directory.open(name, { create: true });
+  try {
+    device.write(0, content, 0, content.length);
+    device.syncNow();
+  } finally {
+    device.close();
+  }
+}
+
+function readSettings(directory: StorageDirectory, overrides: Partial<Settings> | undefined): Settings {
+  let given: Record<string, unknown> = {};
+  if (directory.exists(SETTINGS_NAME)) {
+    const device = directory.open(SETTINGS_NAME, { readOnly: true });
+    try {
+      const text = Buffer.alloc(device.size());
+      device.read(0, text, 0, text.length);
+      given = { ...parseSettings(text.toString('utf8'), SETTINGS_NAME) };
+    } finally {
+      device.close();
+    }
+  }
+  return mergeSettings({ ...given, ...overrides }, 'the options');
+}
