@@ -9,10 +9,13 @@ import { EXIT } from './exit-codes.ts';
 import { describe, logTo, type ServeOptions, serveMount } from './serve.ts';
 
 /** What the command hears. */
-export type DaemonMessage = { readonly ready: true } | { readonly failed: WireError };
+export type DaemonMessage =
+  | { readonly ready: true; readonly notices: readonly string[] }
+  | { readonly failed: WireError };
 
 const log = logTo(2);
 const options = JSON.parse(process.argv[2] ?? 'null') as ServeOptions;
+const notices: string[] = [];
 let told = false;
 
 function tell(message: DaemonMessage): void {
@@ -31,7 +34,12 @@ process.on('disconnect', () => {
 process.on('uncaughtException', (error) => log(`unexpected: ${describe(error)}`));
 
 try {
-  await serveMount(options, log, () => tell({ ready: true }));
+  await serveMount(
+    options,
+    log,
+    (notice) => notices.push(notice),
+    () => tell({ ready: true, notices }),
+  );
 } catch (error) {
   if (!told) log(`cannot mount: ${describe(error)}`);
   tell({ failed: errorToWire(error) });

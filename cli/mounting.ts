@@ -68,8 +68,10 @@ function passSignalsOn(child: ChildProcess): () => void {
 function outcome(child: ChildProcess, storePath: string): Promise<void> {
   return new Promise((resolve, reject) => {
     child.once('message', (message: DaemonMessage) => {
-      if ('ready' in message) resolve();
-      else reject(errorFromWire(message.failed));
+      if ('ready' in message) {
+        for (const notice of message.notices) process.stderr.write(`lsnfs: ${notice}\n`);
+        resolve();
+      } else reject(errorFromWire(message.failed));
     });
     child.once('error', (error) =>
       reject(new LsnfsError('IO', `the daemon cannot be started: ${error.message}`)),

@@ -5,6 +5,7 @@
  * It is the daemon's own process (daemon.ts), or, with `lsnfs mount --foreground`, the command's.
  */
 import { writeSync } from 'node:fs';
+import { abortConnection } from '../fuse/mount.ts';
 import { type MountHandle, startMount } from '../fuse/server.ts';
 import { LsnfsError } from '../src/errors.ts';
 import { isJsonObject, type JsonObject } from '../src/plugin/control-protocol.ts';
@@ -35,67 +36,93 @@ export function logTo(descriptor: number): Log {
 }
 
 /** Performs an operation on the store thread, on what programs see at this moment. */
-async function execute(
-  handle: MountHandle,
-  options: ServeOptions,
-  operation: string,
-  args: JsonObject,
-): Promise<unknown> {
+async function execute(handle: MountHandle, operation: string, args: JsonObject): Promise<unknown> {
   if (needsFlushedMount(operation, args)) await handle.flushKernelCaches();
   const result = await handle.execute(operation, args);
   if (operation !== 'status' || !isJsonObject(result)) return result;
-  return { ...result, mountpoint: options.mountpoint, pid: process.pid };
-}
-
-/** Takes signals from the moment it is called; `stop` is called for the first and every further one. */
-function onSignals(stop: (signal: NodeJS.Signals, count: number) => void): void {
-  let count = 0;
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.on(signal, () => stop(signal, ++count));
-  }
-  // The terminal where it was started may go.
-  process.on('SIGHUP', () => {});
+  return { ...result, mountpoint: handle.mountpoint, pid: process.pid };
 }
 
 /**
- * Mounts, calls `ready`, and returns when the mount is gone and the store closed.
+ * Ends the mount: kindly first. While programs use it, it is taken out of sight and served until the last of them
+ * lets go; asked again, they are cut off, with what they wrote so far saved.
+ */
+async function endMount(handle: MountHandle, count: number, log: Log): Promise<void> {
+  if (count > 1) {
+    await handle.flushKernelCaches();
+    abortConnection(handle.connection);
+    return;
+  }
+  try {
+    await handle.unmount();
+  } catch (error) {
+    if (!(error instanceof LsnfsError) || error.code !== 'EBUSY') throw error;
+    log(`programs use ${handle.mountpoint}: served until they let go, or until the next signal`);
+    await handle.unmount({ lazy: true });
+  }
+}
+
+/**
+ * Mounts, calls `ready`, and returns when the mount is gone and the store closed. `notice` hears what is said before
+ * that: the remains of a crashed mount that were cleaned up, for example.
  * @throws LsnfsError when it cannot be mounted, or when the store could not be closed cleanly.
  */
 export async function serveMount(
   options: ServeOptions,
   log: Log,
-  ready: (notice?: string) => void,
+  notice: Log,
+  ready: () => void,
 ): Promise<void> {
   let handle: MountHandle | undefined;
-  let stopRequested = false;
-  const unmountFor = (why: string) => {
-    log(`${why}: unmounting ${options.mountpoint}`);
-    handle?.unmount().catch((error: unknown) => log(`cannot unmount: ${describe(error)}`));
+  let isReady = false;
+  let signals = 0;
+  const stop = (why: string) => {
+    log(`${why}: ending the mount`);
+    if (handle === undefined) return;
+    endMount(handle, signals, log).catch((error: unknown) => log(`cannot end the mount: ${describe(error)}`));
   };
-  onSignals((signal) => {
-    stopRequested = true;
-    unmountFor(signal);
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      signals++;
+      stop(signal);
+    });
+  }
+  // The terminal where it was started may go.
+  process.on('SIGHUP', () => {});
+  handle = await startMount({
+    store: options.storePath,
+    mountpoint: options.mountpoint,
+    readOnly: options.readOnly,
+    allowOther: options.allowOther,
+    nonEmpty: options.nonEmpty,
+    snapdirVisible: options.snapdir === 'visible',
+    databaseModule: DATABASE_MODULE,
+    databaseOptions: databaseOptions(options),
+    log: (message) => {
+      log(message);
+      if (!isReady) notice(message);
+    },
   });
-  handle = await startMount({ ...options, log });
   let control: ControlServer | undefined;
   let failure: unknown;
   try {
     const mount = handle;
     control = await startControlServer({
       storePath: options.storePath,
-      execute: (operation, args) => execute(mount, options, operation, args),
+      execute: (operation, args) => execute(mount, operation, args),
       onUnexpectedError: (error, operation) => log(`${operation}: ${describe(error)}`),
     });
-    log(`mounted ${options.storePath} on ${options.mountpoint}`);
-    if (stopRequested) unmountFor('asked to stop meanwhile');
-    ready(handle.notice);
+    log(`mounted ${options.storePath} on ${mount.mountpoint}`);
+    isReady = true;
+    ready();
+    if (signals > 0) stop('a signal came while it was being mounted');
   } catch (error) {
     failure = error;
-    unmountFor(`the control socket cannot be served (${describe(error)})`);
+    stop(`the control socket cannot be served (${describe(error)})`);
   }
   try {
-    await handle.closed;
-    log(`unmounted ${options.mountpoint}; the store is closed`);
+    await handle.ended;
+    log(`unmounted ${handle.mountpoint}; the store is closed`);
   } catch (error) {
     log(`the store was not closed cleanly: ${describe(error)}`);
     failure ??= error;

@@ -63,7 +63,8 @@ async function mountStore(storePath: string, mountpoint: string, options: Option
       ? printJson({ store: storePath, mountpoint, pid })
       : printLine(`Mounted ${storePath} on ${mountpoint} (process ${pid}).`);
   if (!options.foreground) return announce(await startDaemon(serve));
-  await serveMount(serve, logTo(2), () => void announce(process.pid));
+  const noNotice = () => {};
+  await serveMount(serve, logTo(2), noNotice, () => void announce(process.pid));
 }
 
 async function printMounts(options: Options): Promise<void> {

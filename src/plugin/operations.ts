@@ -27,8 +27,8 @@ import {
   type Volume,
 } from '../vfs/file-system.ts';
 import type { JsonObject } from './control-protocol.ts';
-import { beginsWithAt, isDirectory, type Place, resolvePath } from './paths.ts';
-import { bytesOfText, textOfBytes } from './text.ts';
+import { isDirectory, namesPastState, type Place, resolvePlace } from './paths.ts';
+import { textOfBytes } from './text.ts';
 
 export interface SnapshotRow {
   readonly name: string;
@@ -268,7 +268,7 @@ function directoryCursor(place: Place): Cursor {
 /** The snapshots as entries of "@", each with the attributes of its root directory. */
 function snapshotDirectory(database: OperableDatabase): ListPage {
   const entries = database.volume.snapshotNames().map((name) => {
-    const place = resolvePath(database.volume, Buffer.concat([Buffer.from('@'), name]), false);
+    const place = resolvePlace(database.volume, `@${textOfBytes(name)}`, false);
     return describe(place, textOfBytes(name), place.attributes);
   });
   return { directory: true, entries, cursor: null };
@@ -277,17 +277,12 @@ function snapshotDirectory(database: OperableDatabase): ListPage {
 function list(database: OperableDatabase, args: JsonObject): ListPage {
   const number = cursorArgument(args);
   if (number !== undefined) return nextPage(database, number) as ListPage;
-  const path = bytesOfText(textArgument(args, 'path'));
-  const place = resolvePath(database.volume, path, args.follow !== false);
+  const path = textArgument(args, 'path');
+  const place = resolvePlace(database.volume, path, args.follow !== false);
   if (!isDirectory(place.attributes)) {
-    return {
-      directory: false,
-      entries: [describe(place, textOfBytes(path), place.attributes)],
-      cursor: null,
-    };
+    return { directory: false, entries: [describe(place, path, place.attributes)], cursor: null };
   }
-  if (place.door !== undefined && place.door === database.volume.door(Buffer.from('@')))
-    return snapshotDirectory(database);
+  if (place.isSnapshotList) return snapshotDirectory(database);
   return firstPage(database, directoryCursor(place));
 }
 
@@ -324,7 +319,7 @@ function read(database: OperableDatabase, args: JsonObject): ReadPage {
   const path = textArgument(args, 'path');
   const offset = sizeArgument(args, 'offset') ?? 0;
   const length = sizeArgument(args, 'length') ?? Number.MAX_SAFE_INTEGER;
-  const place = resolvePath(database.volume, bytesOfText(path), true);
+  const place = resolvePlace(database.volume, path, true);
   const type = typeOf(place.attributes);
   if (type === 'directory')
     throw new LsnfsError('EISDIR', `${path} is a directory; 'lsnfs ls' lists it`, { path });
@@ -390,7 +385,7 @@ export async function executeOperation(
 export function needsFlushedMount(name: string, args: JsonObject): boolean {
   if (name === 'commit' || name === 'snapshotCreate') return true;
   if (name !== 'list' && name !== 'read') return false;
-  return typeof args.path === 'string' && !beginsWithAt(Buffer.from(args.path));
+  return typeof args.path === 'string' && !namesPastState(args.path);
 }
 
 /** Whether an operation changes the store; the others can be done on one that is opened read-only. */

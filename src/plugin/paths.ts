@@ -1,11 +1,12 @@
 /**
- * Paths over a volume: from bytes to a file system and an inode.
+ * Paths over a volume: from text to a file system and an inode.
  *
- * The same names mean the same as in the mount: "@…" at the root is an ordinary entry when there is one, else a
- * past state; "@" lists the snapshots. Symbolic links are followed inside the store; an absolute one speaks of the
- * machine that mounts the store and cannot be followed here.
+ * The first name decides where the rest is looked for, as in the mount: "@…" is an ordinary entry of the live root
+ * when there is one, else a past state; "@" lists the snapshots. The rest is the path resolver's (vfs/path.ts), in
+ * that one file system.
  */
-import { LsnfsError, PosixError } from '../errors.ts';
+import { isReservedName } from '../encoding/names.ts';
+import { type ErrorCode, LsnfsError, PosixError } from '../errors.ts';
 import {
   type Attributes,
   type Door,
@@ -13,51 +14,46 @@ import {
   ROOT_CALLER,
   ROOT_INODE,
   S_IFDIR,
-  S_IFLNK,
   S_IFMT,
   type Volume,
 } from '../vfs/file-system.ts';
-import { textOfBytes } from './text.ts';
+import { resolveInode } from '../vfs/path.ts';
+import { bytesOfText, textOfBytes } from './text.ts';
 
-const PATH_MAX = 4096;
-const NAME_MAX = 255;
-const LINKS_MAX = 40;
 const SLASH = 0x2f;
-const AT = 0x40;
+const DOT = 0x2e;
+const AT = Buffer.from('@');
 
 export interface Place {
   readonly fileSystem: FileSystem;
   /** The state that is looked into; undefined in the live one. Retain it to keep the place. */
   readonly door: Door | undefined;
+  /** Whether this is "@": its entries are the snapshots. */
+  readonly isSnapshotList: boolean;
   /** A copy. */
   readonly attributes: Attributes;
-}
-
-function split(path: Uint8Array): Buffer[] {
-  const names: Buffer[] = [];
-  let start = 0;
-  for (let at = 0; at <= path.length; at++) {
-    if (at < path.length && path[at] !== SLASH) continue;
-    if (at > start) names.push(Buffer.from(path.subarray(start, at)));
-    start = at + 1;
-  }
-  return names;
-}
-
-function isDot(name: Uint8Array): boolean {
-  return name.length === 1 && name[0] === 0x2e;
-}
-
-function isDotDot(name: Uint8Array): boolean {
-  return name.length === 2 && name[0] === 0x2e && name[1] === 0x2e;
 }
 
 export function isDirectory(attributes: Attributes): boolean {
   return (attributes.mode & S_IFMT) === S_IFDIR;
 }
 
-export function isSymbolicLink(attributes: Attributes): boolean {
-  return (attributes.mode & S_IFMT) === S_IFLNK;
+/** The first name of a path and what follows it; slashes and "." before a name mean nothing. */
+function splitFirst(path: Buffer): { first: Buffer; rest: Buffer } {
+  let start = 0;
+  for (;;) {
+    while (path[start] === SLASH) start++;
+    if (path[start] !== DOT || (start + 1 < path.length && path[start + 1] !== SLASH)) break;
+    start++;
+  }
+  const end = path.indexOf(SLASH, start);
+  if (end < 0) return { first: path.subarray(start), rest: Buffer.alloc(0) };
+  return { first: path.subarray(start, end), rest: path.subarray(end) };
+}
+
+/** Whether a path can only speak of a past state; any other "@name" may be an ordinary entry. */
+export function namesPastState(path: string): boolean {
+  return isReservedName(splitFirst(Buffer.from(path, 'utf8')).first);
 }
 
 /** The state behind a name at the root. */
@@ -67,97 +63,55 @@ function openDoor(volume: Volume, name: Uint8Array): Door {
   const text = textOfBytes(name);
   throw new LsnfsError(
     'NO_SUCH_STATE',
-    `there is no snapshot or state ${text}; 'lsnfs snapshot list' shows the snapshots, @lsn-N and @TIME name a state`,
+    `there is no snapshot ${text}; 'lsnfs snapshot list' shows those that exist, and @lsn-N, @TIME or @latest name other states`,
     { name: text },
   );
 }
 
-function placeAt(volume: Volume, door: Door | undefined, inode: number): Place {
-  const fileSystem = door?.fileSystem ?? volume.live;
-  return { fileSystem, door, attributes: { ...fileSystem.getattr(ROOT_CALLER, inode) } };
-}
-
-/** Whether a path begins with "@": it may speak of a past state. */
-export function beginsWithAt(path: Uint8Array): boolean {
-  const first = path.findIndex((byte) => byte !== SLASH);
-  return first >= 0 && path[first] === AT;
-}
-
 /**
- * Finds what `path` names; a leading "/" changes nothing. `followLast`: a symbolic link at the end is followed.
- * @throws LsnfsError ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, NO_SUCH_STATE
+ * Finds what `text` names; a leading "/" changes nothing. `followLast`: a symbolic link at the end is followed.
+ * @throws LsnfsError ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, NO_SUCH_STATE, …: a sentence that names the path
  */
-export function resolvePath(volume: Volume, path: Uint8Array, followLast: boolean): Place {
-  const shown = textOfBytes(path);
-  if (path.length >= PATH_MAX)
-    throw new LsnfsError(
-      'ENAMETOOLONG',
-      `a path of ${path.length} bytes is too long: ${PATH_MAX - 1} is the limit`,
-    );
-  if (path.includes(0)) throw new LsnfsError('INVALID_INPUT', 'a path cannot hold a NUL byte');
-  const rest = split(path).reverse();
-  const directoryWanted = path.length > 0 && path[path.length - 1] === SLASH;
-  let stack: Place[] = [placeAt(volume, undefined, ROOT_INODE)];
-  let links = 0;
-  while (rest.length > 0) {
-    const name = rest.pop()!;
-    const parent = stack[stack.length - 1]!;
-    if (!isDirectory(parent.attributes))
-      throw new LsnfsError('ENOTDIR', `${shown}: a part of the path is not a directory`, { path: shown });
-    if (isDot(name)) continue;
-    if (isDotDot(name)) {
-      if (stack.length > 1) stack.pop();
-      continue;
-    }
-    if (name.length > NAME_MAX)
-      throw new LsnfsError(
-        'ENAMETOOLONG',
-        `${shown}: a name of ${name.length} bytes is too long: ${NAME_MAX} is the limit`,
-      );
-    const child = step(volume, parent, stack.length === 1, name, shown);
-    if (isSymbolicLink(child.attributes) && (rest.length > 0 || followLast || directoryWanted)) {
-      if (++links > LINKS_MAX)
-        throw new LsnfsError('ELOOP', `${shown}: more than ${LINKS_MAX} symbolic links`, { path: shown });
-      const target = child.fileSystem.readlink(ROOT_CALLER, child.attributes.inode);
-      if (target[0] === SLASH) {
-        throw new LsnfsError(
-          'INVALID_INPUT',
-          `${shown}: a symbolic link points to ${textOfBytes(target)}, outside of the store`,
-          { path: shown },
-        );
+export function resolvePlace(volume: Volume, text: string, followLast: boolean): Place {
+  let path = bytesOfText(text);
+  let door: Door | undefined;
+  let isSnapshotList = false;
+  try {
+    let { first, rest } = splitFirst(path);
+    if (first[0] === AT[0] && volume.live.lookup(ROOT_CALLER, ROOT_INODE, first) === undefined) {
+      if (first.equals(AT)) {
+        const below = splitFirst(rest);
+        isSnapshotList = below.first.length === 0;
+        if (!isSnapshotList) {
+          first = Buffer.concat([AT, below.first]);
+          rest = below.rest;
+        }
       }
-      rest.push(...split(target).reverse());
-      continue;
+      door = openDoor(volume, first);
+      path = rest;
     }
-    stack = [...stack, child];
+    const fileSystem = door?.fileSystem ?? volume.live;
+    const found =
+      path.length === 0
+        ? fileSystem.getattr(ROOT_CALLER, ROOT_INODE)
+        : resolveInode(fileSystem, ROOT_CALLER, path, { followLast });
+    return { fileSystem, door, isSnapshotList, attributes: { ...found } };
+  } catch (error) {
+    throw explained(error, text);
   }
-  const found = stack[stack.length - 1]!;
-  if (directoryWanted && !isDirectory(found.attributes))
-    throw new LsnfsError('ENOTDIR', `${shown} is not a directory`, { path: shown });
-  return found;
 }
 
-/** One component down. Only the root of the live state has doors; "@" has one for each snapshot. */
-function step(volume: Volume, parent: Place, atRoot: boolean, name: Buffer, shown: string): Place {
-  const inSnapshotList =
-    parent.door !== undefined && parent.fileSystem === volume.door(Buffer.of(AT))?.fileSystem;
-  if (inSnapshotList)
-    return placeAt(volume, openDoor(volume, Buffer.concat([Buffer.of(AT), name])), ROOT_INODE);
-  let attributes: Attributes | undefined;
-  try {
-    attributes = parent.fileSystem.lookup(ROOT_CALLER, parent.attributes.inode, name);
-  } catch (error) {
-    throw withPath(error, shown);
-  }
-  if (attributes !== undefined)
-    return { fileSystem: parent.fileSystem, door: parent.door, attributes: { ...attributes } };
-  if (atRoot && name[0] === AT) return placeAt(volume, openDoor(volume, name), ROOT_INODE);
-  throw new LsnfsError('ENOENT', `${shown} does not exist in the store`, { path: shown });
-}
+const SENTENCES: Partial<Record<ErrorCode, string>> = {
+  ENOENT: 'does not exist in the store',
+  ENOTDIR: 'cannot be reached: a part of the path is not a directory',
+  ELOOP: 'leads through too many symbolic links',
+  ENAMETOOLONG: 'is too long, or a name in it is',
+};
 
 /** A bare errno becomes a sentence about the path. */
-function withPath(error: unknown, shown: string): unknown {
-  if (error instanceof PosixError)
-    return new LsnfsError(error.code, `${shown}: ${error.message}`, { path: shown });
-  return error;
+export function explained(error: unknown, path: string): unknown {
+  if (!(error instanceof PosixError)) return error;
+  return new LsnfsError(error.code, `${path} ${SENTENCES[error.code] ?? `failed: ${error.message}`}`, {
+    path,
+  });
 }

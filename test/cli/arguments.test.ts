@@ -32,7 +32,7 @@ test('durations', (t) => {
 });
 
 test('page sizes', (t) => {
-  for (const size of [4096, 8192, 16384]) t.is<number>(parsePageSize(String(size)), size);
+  for (const size of [4096, 8192, 16384]) t.is(parsePageSize(String(size)) as number, size);
   for (const wrong of ['', '0', '1024', '4097', '4096 ', '4k', '0x1000']) {
     t.throws(() => parsePageSize(wrong), { message: /4096, 8192 or 16384/ }, wrong);
   }
