@@ -20,7 +20,7 @@ import {
   SEGMENT_HEADER_SIZE,
   SKIP_LIMIT,
 } from '../encoding/frame.ts';
-import { assert } from '../errors.ts';
+import { assert, LsnfsError } from '../errors.ts';
 
 export interface AppenderOptions {
   readonly storeId: Uint8Array;
@@ -33,6 +33,16 @@ export interface AppenderOptions {
   readonly ring: Uint8Array;
   /** Returns when `bytes` bytes of the ring after `position` are free: everything older is in the files. */
   readonly waitForRoom: (position: number, bytes: number) => void;
+}
+
+/** Bytes of records in one transaction: 1 GiB, so that the distances between positions in the log stay below 2^31. */
+export const TRANSACTION_MAXIMUM = 2 ** 30;
+
+/** @throws LsnfsError EFBIG */
+export function checkTransactionSize(records: number): void {
+  if (records <= TRANSACTION_MAXIMUM) return;
+  const message = `a transaction of ${records} bytes is larger than ${TRANSACTION_MAXIMUM}: make several of it`;
+  throw new LsnfsError('EFBIG', message, { records, maximum: TRANSACTION_MAXIMUM });
 }
 
 /** Bytes that `records` bytes in one transaction take of the log at most, headers and skipped rests included. */

@@ -11,7 +11,7 @@
  */
 import * as fs from 'node:fs';
 import { assert, LsnfsError, systemErrorCode } from '../errors.ts';
-import { FrameAppender, spaceNeeded } from './frame-appender.ts';
+import { checkTransactionSize, FrameAppender, spaceNeeded } from './frame-appender.ts';
 import { type DurabilityCallback, type Log, type LogOptions, logFailure } from './log.ts';
 import { removeSegments, SegmentFiles, segmentOfEnd } from './segment.ts';
 import { prepareTail } from './tail.ts';
@@ -84,6 +84,7 @@ export class InProcessLog implements Log {
 
   reserve(bytes: number): void {
     this.check();
+    checkTransactionSize(bytes);
     const end = this.appender.lsn + spaceNeeded(bytes, this.segmentSize);
     if (end > this.segments.preparedEnd) this.segments.prepare(Math.ceil(end / this.segmentSize) - 1);
   }

@@ -1,0 +1,365 @@
+/**
+ * The writer of a log that has a thread of its own: takes the log's bytes out of the ring, writes and syncs them,
+ * sends the replies that waited for that, and makes segments ahead of need.
+ *
+ * It sleeps in Atomics.wait and never needs its event loop, except to end a sync of the data file, which runs
+ * in the thread pool beside the sync of the segment. A checkpoint's sync of the data file may take long; commits
+ * go on beside it.
+ *
+ * Order that durability rests on. The store writes file data, then sets DATA_DIRTY, then publishes APPENDED. The writer reads
+ * APPENDED, then takes DATA_DIRTY, then syncs. So whatever data the transactions up to APPENDED name is synced with or
+ * before them.
+ *
+ * After a failure it stays to answer: calls with the failure, replies with the failure's bytes.
+ */
+import * as fs from 'node:fs';
+import { LsnfsError, systemErrorCode } from '../errors.ts';
+import type { StorageDirectory } from '../storage/device.ts';
+import { deviceError } from '../storage/file-device.ts';
+import { logFailure } from './log.ts';
+import { SegmentFiles } from './segment.ts';
+import {
+  ANSWER,
+  ANSWER_RESULT,
+  APPENDED,
+  AVAILABLE,
+  CALL,
+  CALL_ARGUMENT,
+  CALL_CLOSE,
+  CALL_FLUSH,
+  CALL_KIND,
+  CALL_PREPARE,
+  DATA_DIRTY,
+  DATA_SYNCS_DONE,
+  DATA_SYNCS_WANTED,
+  DURABLE,
+  FAILED,
+  GROUPS,
+  LAG_LIMIT,
+  lsnAfter,
+  NOTIFY_WANTED,
+  PREPARED,
+  PROGRESS,
+  putError,
+  READY,
+  REPLIES_LOST,
+  REPLY_BYTES_MAXIMUM,
+  REPLY_HEAD,
+  REPLY_SLOTS,
+  REPLY_TAIL,
+  RESULT_DONE,
+  RESULT_ERROR,
+  RING_BUSY,
+  RING_SIZE,
+  type SharedMemory,
+  SIGNAL,
+  SLOT_BYTES,
+  SLOT_DESCRIPTOR,
+  SLOT_FAILURE_BYTES,
+  SLOT_FAILURE_LENGTH,
+  SLOT_LENGTH,
+  SLOT_LSN,
+  SLOT_SENT,
+  SLOT_SIZE,
+  STATE_BUSY,
+  STATE_IDLE,
+  STATE_WAITING,
+  STORE_WAITS,
+  SYNC_WANTED,
+  WRITER_STATE,
+  WRITTEN,
+} from './shared-memory.ts';
+
+/** While a sync of the data file runs, its end is looked for this often. */
+const DATA_SYNC_POLL_MS = 1;
+
+export interface WriterOptions {
+  readonly shared: SharedMemory;
+  readonly directory: StorageDirectory;
+  readonly segmentSize: number;
+  readonly endLsn: number;
+  readonly preparedSegment: number;
+  /** Descriptor of the data file, which belongs to the store. */
+  readonly dataDescriptor: number;
+  readonly dataName: string;
+  readonly commitIntervalMs: number;
+  /** Tells the other side that something advanced that it waits for. */
+  readonly notify: () => void;
+}
+
+export class LogWriter {
+  private readonly options: WriterOptions;
+  private readonly shared: SharedMemory;
+  private readonly segments: SegmentFiles;
+  private written: number;
+  private durable: number;
+  private failure: LsnfsError | undefined;
+  private callsAnswered = 0;
+  /** When what is not durable yet has to be, or Infinity. */
+  private deadline = Number.POSITIVE_INFINITY;
+  private dataSyncRunning = false;
+  private closed = false;
+
+  constructor(options: WriterOptions) {
+    this.options = options;
+    this.shared = options.shared;
+    this.segments = new SegmentFiles(options.directory, options.segmentSize, options.preparedSegment);
+    this.written = options.endLsn;
+    this.durable = options.endLsn;
+  }
+
+  /** Serves until it is closed. */
+  async run(): Promise<void> {
+    this.shared.store(READY, 1);
+    while (!this.closed) {
+      const signal = this.shared.load(SIGNAL);
+      try {
+        const rest = this.work();
+        if (rest !== undefined) await rest;
+        if (this.step()) continue;
+      } catch (error) {
+        this.fail(error);
+      }
+      if (this.dataSyncRunning) await turnOfEventLoop();
+      if (!this.closed) this.sleep(signal);
+    }
+  }
+
+  /** One round of whatever is to be done; a promise when a sync of the data file is part of it. */
+  private work(): Promise<void> | undefined {
+    const { words } = this.shared;
+    const call = this.shared.load(CALL);
+    const called = call !== this.callsAnswered ? this.shared.load(CALL_KIND) : 0;
+    const syncWanted = Atomics.exchange(words, SYNC_WANTED, 0) === 1 || called === CALL_CLOSE;
+    const appended = lsnAfter(this.durable, this.shared.load(APPENDED));
+    const available = lsnAfter(this.written, this.shared.load(AVAILABLE));
+    if (this.failure !== undefined) {
+      this.afterSync();
+      if (called !== 0) this.answer(call, called);
+      return undefined;
+    }
+    if (!this.dataSyncRunning && this.wantsDataSync()) this.startDataSync();
+    const now = performance.now();
+    if (appended > this.durable && this.deadline === Number.POSITIVE_INFINITY) {
+      this.deadline = now + this.options.commitIntervalMs;
+    }
+    const sync =
+      appended > this.durable && (syncWanted || now >= this.deadline || available - this.durable > LAG_LIMIT);
+    const write =
+      sync || called !== 0 || available - this.written > RING_BUSY || this.shared.load(STORE_WAITS) === 1;
+    if (write && available > this.written) this.writeOut(available);
+    if (sync || called === CALL_CLOSE) {
+      const rest = this.sync(appended);
+      if (rest !== undefined) {
+        return rest.then(() => {
+          this.afterSync();
+          if (called !== 0) this.answer(call, called);
+        });
+      }
+    }
+    this.afterSync();
+    if (called !== 0) this.answer(call, called);
+    return undefined;
+  }
+
+  private writeOut(end: number): void {
+    const segmentSize = this.options.segmentSize;
+    while (this.written < end) {
+      const at = this.written % RING_SIZE;
+      const inSegment = this.written % segmentSize;
+      const length = Math.min(end - this.written, RING_SIZE - at, segmentSize - inSegment);
+      this.segments.write(this.written, this.shared.ring, at, length);
+      this.written += length;
+      this.shared.store(WRITTEN, this.written | 0);
+      this.progress();
+    }
+  }
+
+  /** Makes everything up to `target`, which is written, durable. */
+  private sync(target: number): Promise<void> | undefined {
+    const dataDirty = Atomics.exchange(this.shared.words, DATA_DIRTY, 0) === 1;
+    const dataSync = dataDirty ? this.syncData() : undefined;
+    const devices = this.segments.takeUnsynced();
+    let error: unknown;
+    try {
+      for (const device of devices) device.syncNow();
+      this.segments.giveBack(devices);
+    } catch (caught) {
+      error = caught; // thrown when the sync of the data file has ended too
+    }
+    if (dataSync === undefined) {
+      if (error !== undefined) throw error;
+      this.publish(target);
+      return undefined;
+    }
+    return dataSync.then(() => {
+      if (error !== undefined) throw error;
+      this.publish(target);
+    });
+  }
+
+  private syncData(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      fs.fdatasync(this.options.dataDescriptor, (error) => {
+        if (error === null) resolve();
+        else reject(deviceError('sync', this.options.dataName, -1, error));
+      });
+    });
+  }
+
+  private publish(target: number): void {
+    this.durable = target;
+    this.deadline = Number.POSITIVE_INFINITY;
+    this.shared.store(DURABLE, target | 0);
+    Atomics.add(this.shared.words, GROUPS, 1);
+    this.sendReplies();
+    this.notify();
+  }
+
+  /** What has to be looked at after every round: replies may have come after the sync that covers them. */
+  private afterSync(): void {
+    if (this.shared.load(REPLY_HEAD) !== this.shared.load(REPLY_TAIL)) this.sendReplies();
+  }
+
+  private wantsDataSync(): boolean {
+    return this.shared.load(DATA_SYNCS_WANTED) !== this.shared.load(DATA_SYNCS_DONE);
+  }
+
+  /** A sync of the data file alone, beside everything else. */
+  private startDataSync(): void {
+    this.dataSyncRunning = true;
+    const wanted = this.shared.load(DATA_SYNCS_WANTED);
+    void this.syncData().then(
+      () => {
+        this.dataSyncRunning = false;
+        this.shared.store(DATA_SYNCS_DONE, wanted);
+        this.notify();
+      },
+      (error: unknown) => {
+        this.dataSyncRunning = false;
+        this.fail(error);
+      },
+    );
+  }
+
+  /** Sends every reply whose LSN is durable, or all of them once the log has failed. */
+  private sendReplies(): void {
+    const { replies, replyWords } = this.shared;
+    const tail = this.shared.load(REPLY_TAIL);
+    let head = this.shared.load(REPLY_HEAD);
+    let allBefore = true;
+    for (let i = head; i !== tail; i = (i + 1) | 0) {
+      const at = (i & (REPLY_SLOTS - 1)) * SLOT_SIZE;
+      const descriptor = replyWords[(at + SLOT_DESCRIPTOR) >> 2]!;
+      if (descriptor !== SLOT_SENT) {
+        const durable = (((this.durable | 0) - replyWords[(at + SLOT_LSN) >> 2]!) | 0) >= 0;
+        if (durable)
+          this.sendReply(descriptor, replies, at + SLOT_BYTES, replyWords[(at + SLOT_LENGTH) >> 2]!);
+        else if (this.failure !== undefined) {
+          this.sendReply(
+            descriptor,
+            replies,
+            at + SLOT_FAILURE_BYTES,
+            replyWords[(at + SLOT_FAILURE_LENGTH) >> 2]!,
+          );
+        } else {
+          allBefore = false;
+          continue;
+        }
+        replyWords[(at + SLOT_DESCRIPTOR) >> 2] = SLOT_SENT;
+      }
+      if (allBefore) head = (i + 1) | 0;
+    }
+    this.shared.store(REPLY_HEAD, head);
+    this.progress();
+  }
+
+  private sendReply(descriptor: number, bytes: Buffer, at: number, length: number): void {
+    try {
+      fs.writeSync(descriptor, bytes, at, Math.min(length, REPLY_BYTES_MAXIMUM));
+    } catch (error) {
+      // ENOENT: the request was interrupted and needs no reply any more; ENODEV: unmounted. Anything else is counted:
+      // the log is not the worse for it.
+      const code = systemErrorCode(error);
+      if (code !== 'ENOENT' && code !== 'ENODEV') Atomics.add(this.shared.words, REPLIES_LOST, 1);
+    }
+  }
+
+  private answer(call: number, kind: number): void {
+    this.callsAnswered = call;
+    let error = this.failure;
+    if (kind === CALL_PREPARE && error === undefined) {
+      try {
+        this.segments.prepare(this.shared.load(CALL_ARGUMENT));
+      } catch (caught) {
+        if (!(caught instanceof LsnfsError)) throw caught;
+        error = caught;
+      }
+      this.shared.store(PREPARED, this.segments.prepared);
+    } else if (kind === CALL_CLOSE) {
+      this.closed = true;
+      this.segments.close();
+    } else if (kind !== CALL_FLUSH && kind !== CALL_PREPARE) {
+      error = new LsnfsError('INVALID_INPUT', `unknown call ${kind}`);
+    }
+    if (error !== undefined) putError(this.shared.buffers.callError, error);
+    this.shared.store(ANSWER_RESULT, error === undefined ? RESULT_DONE : RESULT_ERROR);
+    this.shared.store(ANSWER, call);
+    this.progress();
+  }
+
+  /** Makes a piece of the next segment, when it is time. Returns whether it did. */
+  private step(): boolean {
+    if (this.closed || this.failure !== undefined || !this.segments.wantsStep(this.written)) return false;
+    this.segments.step(false);
+    this.shared.store(PREPARED, this.segments.prepared);
+    return true;
+  }
+
+  private fail(error: unknown): void {
+    if (this.failure === undefined) {
+      const cause =
+        error instanceof LsnfsError
+          ? error
+          : new LsnfsError('IO', String(error), {}, { cause: error as Error });
+      this.failure = logFailure(cause);
+      this.deadline = Number.POSITIVE_INFINITY;
+      putError(this.shared.buffers.failure, this.failure);
+      this.shared.store(FAILED, 1);
+    }
+    this.sendReplies();
+    this.progress();
+    this.notify();
+  }
+
+  private notify(): void {
+    if (Atomics.exchange(this.shared.words, NOTIFY_WANTED, 0) === 1) this.options.notify();
+  }
+
+  private progress(): void {
+    Atomics.add(this.shared.words, PROGRESS, 1);
+    if (this.shared.load(STORE_WAITS) === 1) Atomics.notify(this.shared.words, PROGRESS);
+  }
+
+  /** Waits for SIGNAL to change from `signal`, at most until the next deadline. */
+  private sleep(signal: number): void {
+    const pending = this.failure === undefined && this.shared.load(APPENDED) !== (this.durable | 0);
+    if (pending && this.deadline === Number.POSITIVE_INFINITY) return; // appended since `work` looked
+    if (this.failure === undefined && !this.dataSyncRunning && this.wantsDataSync()) return;
+    let timeout = pending ? this.deadline - performance.now() : Number.POSITIVE_INFINITY;
+    if (this.dataSyncRunning) timeout = Math.min(timeout, DATA_SYNC_POLL_MS);
+    if (timeout <= 0) return;
+    this.shared.store(WRITER_STATE, pending ? STATE_WAITING : STATE_IDLE);
+    const changed = pending
+      ? lsnAfter(this.written, this.shared.load(AVAILABLE)) - this.written > RING_BUSY
+      : this.failure === undefined && this.shared.load(APPENDED) !== (this.durable | 0);
+    if (!changed) Atomics.wait(this.shared.words, SIGNAL, signal, timeout);
+    this.shared.store(WRITER_STATE, STATE_BUSY);
+  }
+}
+
+function turnOfEventLoop(): Promise<void> {
+  return new Promise((resolve) => {
+    setImmediate(resolve);
+  });
+}
