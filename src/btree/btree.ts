@@ -18,7 +18,7 @@
  * separator never changes. A page that becomes empty is removed; a root with one child gives way to it.
  */
 
-import { getU48 } from '../encoding/bytes.ts';
+import { getU16, getU48 } from '../encoding/bytes.ts';
 import {
   branchCellCost,
   CHILD_SIZE,
@@ -45,6 +45,7 @@ import {
   searchLeaf,
   setChild,
   usedBytes,
+  VALUE_LENGTH_SIZE,
   valueLength,
   valueStart,
 } from '../encoding/cells.ts';
@@ -58,6 +59,9 @@ import { InsertTracker } from './insert-tracker.ts';
 import { loadChild, loadRoot, NOWHERE, Path } from './path.ts';
 
 export type { Cursor };
+
+/** Operations in a row outside the last leaf after which only every so many try it. A power of two. */
+const HINT_MISSES = 8;
 
 /** Bounds of a range of keys; without any, it is all of them. */
 export interface RangeOptions {
@@ -89,6 +93,8 @@ export class BTree {
 
   private rootRef: Readonly<PageRef>;
   private readonly path: Path;
+  /** Operations since the last one that found its key in the leaf of the one before. */
+  private hintMisses = 0;
   private readonly tracker = new InsertTracker();
   /** A page that is below this many bytes looks for a neighbour to merge with. */
   private readonly mergeBelow: number;
@@ -254,18 +260,27 @@ export class BTree {
   }
 
   private found(leaf: Page, slot: number): void {
-    const start = valueStart(leaf.bytes, slot);
+    const b = leaf.bytes;
+    const start = valueStart(b, slot);
     this.page = leaf;
     this.slot = slot;
     this.valueStart = start;
-    this.valueLength = valueLength(leaf.bytes, slot);
+    this.valueLength = getU16(b, start - VALUE_LENGTH_SIZE);
   }
 
   /** The leaf that has the key, if any has. The path leads to it. */
   private locate(key: Uint8Array): Page {
     const { path } = this;
     if (path.depth >= 0) {
-      if (path.covers(path.depth, key, key.length)) return path.leaf;
+      // Keys that jump about would pay for the comparison and never profit: after some misses, try now and then.
+      const misses = this.hintMisses;
+      if (misses < HINT_MISSES || (misses & (HINT_MISSES - 1)) === 0) {
+        if (path.covers(path.depth, key, key.length)) {
+          this.hintMisses = 0;
+          return path.leaf;
+        }
+      }
+      this.hintMisses = (misses + 1) | 0;
       return path.descend(path.pages[0]!, key, key.length);
     }
     return path.descend(loadRoot(this.space, this.treeId, this.rootRef), key, key.length);

@@ -8,11 +8,13 @@
  * Invariant: the level of a page is one less than its parent's, checked on every step down. So a descent ends, even
  * in pages that a hostile hand made and sealed.
  */
+import { getU32, getU48, getU64 } from '../encoding/bytes.ts';
 import {
+  CHILD_CHECKSUM,
+  CHILD_LSN,
+  CHILD_NUMBER,
   cellCount,
-  childChecksum,
-  childLsn,
-  childNumber,
+  childAt,
   compareKey,
   pageLevel,
   searchBranch,
@@ -43,7 +45,12 @@ export function loadRoot(space: PageSpace, tree: TreeId, root: Readonly<PageRef>
 
 /** Loads the child of a branch page's slot. */
 export function loadChild(space: PageSpace, tree: TreeId, parent: Uint8Array, slot: number): Page {
-  const page = space.get(childNumber(parent, slot), childLsn(parent, slot), childChecksum(parent, slot));
+  const at = childAt(parent, slot);
+  const page = space.get(
+    getU48(parent, at + CHILD_NUMBER),
+    getU64(parent, at + CHILD_LSN),
+    getU32(parent, at + CHILD_CHECKSUM),
+  );
   const b = page.bytes;
   const level = parent[PAGE_LEVEL]! - 1;
   const kind = level === 0 ? PAGE_KIND.leaf : PAGE_KIND.branch;
