@@ -22,15 +22,15 @@ import { NAME_MAX } from './request.ts';
 const NANOSECONDS_MAX = 999_999_999;
 
 export function getattr(c: Context): number {
-  const { door, inode } = c.request;
-  const a = c.fileSystem.getattr(c.caller, inode);
+  const { door } = c.request;
+  const a = c.nodeAttributes();
   c.reply.attributesOut(door, a, c.attributeSeconds(door, a));
   return ATTRIBUTES_OUT.SIZE;
 }
 
 export function statx(c: Context): number {
-  const { door, inode } = c.request;
-  const a = c.fileSystem.getattr(c.caller, inode);
+  const { door } = c.request;
+  const a = c.nodeAttributes();
   c.reply.statxOut(door, a, c.attributeSeconds(door, a));
   return STATX_OUT.SIZE;
 }

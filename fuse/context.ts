@@ -19,7 +19,7 @@ import {
 } from '../src/vfs/file-system.ts';
 import { Doors } from './doors.ts';
 import type { Negotiated } from './negotiate.ts';
-import { ENTRY_OUT } from './protocol.ts';
+import { ENTRY_OUT, WAKE_DOOR, WAKE_INODE } from './protocol.ts';
 import { Reply, statusReply, writeReply } from './reply.ts';
 import { Request } from './request.ts';
 
@@ -64,6 +64,27 @@ export interface SessionOptions {
   /** Counts requests by opcode. Default: no. */
   readonly countRequests?: boolean;
 }
+
+/** The file that the wake-up retrieves nothing of. */
+export const WAKE_FILE: Attributes = Object.freeze({
+  inode: WAKE_INODE,
+  mode: S_IFREG,
+  links: 1,
+  uid: 0,
+  gid: 0,
+  device: 0,
+  size: 0,
+  blocks: 0,
+  blockSize: 4096,
+  accessSeconds: 0,
+  accessNanoseconds: 0,
+  modifySeconds: 0,
+  modifyNanoseconds: 0,
+  changeSeconds: 0,
+  changeNanoseconds: 0,
+  birthSeconds: 0,
+  birthNanoseconds: 0,
+});
 
 class RequestCaller implements Caller {
   uid = 0;
@@ -116,12 +137,12 @@ export class Context {
 
   /** Whether what is behind the door (0: live) never changes behind the kernel's back. */
   isCacheable(door: number): boolean {
-    return door === 0 || this.doors.byNumber(door).immutable;
+    return door === 0 || door === WAKE_DOOR || this.doors.byNumber(door).immutable;
   }
 
   /** For how long the attributes of a node hold. */
   attributeSeconds(door: number, a: Attributes): number {
-    if (door !== 0) return this.doors.byNumber(door).immutable ? FOREVER : 0;
+    if (door !== 0) return this.isCacheable(door) ? FOREVER : 0;
     if (this.writers.size > 0 && (a.mode & S_IFMT) === S_IFREG && this.writers.has(a.inode))
       return WHILE_WRITTEN;
     return FOREVER;
@@ -157,6 +178,12 @@ export class Context {
     door.fileSystem.remember(ROOT_INODE, 1);
     this.doors.retain(door, 1, name);
     return ENTRY_OUT.SIZE;
+  }
+
+  /** The attributes of the request's node. */
+  nodeAttributes(): Attributes {
+    const { door, inode } = this.request;
+    return door === WAKE_DOOR ? WAKE_FILE : this.fileSystem.getattr(this.caller, inode);
   }
 
   /** Records an open file, so that it can be flushed and told from others. */

@@ -6,8 +6,14 @@
  * removed through it.
  */
 import { ERRNO, PosixError } from '../src/errors.ts';
-import { ROOT_CALLER, ROOT_INODE, S_IFLNK, S_IFMT, S_IFREG } from '../src/vfs/file-system.ts';
-import { type Context, FOREVER, NO_REPLY } from './context.ts';
+import {
+  ROOT_CALLER,
+  ROOT_INODE,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+} from '../src/vfs/file-system.ts';
+import { type Context, FOREVER, NO_REPLY, WAKE_FILE } from './context.ts';
 import {
   BATCH_FORGET_IN,
   ENTRY_OUT,
@@ -18,6 +24,7 @@ import {
   MKNOD_IN,
   RENAME_IN,
   RENAME2_IN,
+  WAKE_DOOR,
 } from './protocol.ts';
 
 const AT_SIGN = 0x40;
@@ -25,6 +32,9 @@ const DOT = 0x2e;
 const PATH_MAX = 4095;
 /** Names at the root that are remembered for an invalidation of everything; more are of no use to anyone. */
 const ROOT_NAMES_MAX = 65_536;
+
+/** The name, behind the token, of the file that the wake-up retrieves nothing of. */
+export const WAKE_NAME = 'wake';
 
 function isDot(name: Uint8Array): boolean {
   return name.length === 1 && name[0] === DOT;
@@ -68,14 +78,22 @@ function lookupDoor(c: Context, name: Uint8Array): number {
   const door = c.doors.byName(name);
   if (door !== undefined) return c.doorReply(door, name);
   const { token } = c.options;
-  return token === undefined ? -ERRNO.ENOENT : lookupByNumber(c, name, `@${token}-`);
+  const text = Buffer.from(name).toString('latin1');
+  if (token === undefined || !text.startsWith(`@${token}-`)) return -ERRNO.ENOENT;
+  return lookupSecret(c, text.slice(token.length + 2));
 }
 
-/** The server's own way to a live file of which it knows only the number. Only regular files, and never cached. */
-function lookupByNumber(c: Context, name: Uint8Array, prefix: string): number {
-  const text = Buffer.from(name).toString('latin1');
-  const number = text.startsWith(prefix) ? text.slice(prefix.length) : '';
-  if (!/^[1-9][0-9]{0,15}$/.test(number)) return -ERRNO.ENOENT;
+/**
+ * The names that only the server itself knows: the file of the wake-up, and a live file of which it knows only the
+ * number (only regular ones, and the name is never cached).
+ */
+function lookupSecret(c: Context, what: string): number {
+  if (what === WAKE_NAME) {
+    c.reply.entry(0, WAKE_DOOR, WAKE_FILE, FOREVER, FOREVER);
+    return ENTRY_OUT.SIZE;
+  }
+  if (!/^[1-9][0-9]{0,15}$/.test(what)) return -ERRNO.ENOENT;
+  const number = what;
   const a = c.live.getattr(ROOT_CALLER, Number(number));
   if ((a.mode & S_IFMT) !== S_IFREG) return -ERRNO.EINVAL;
   const { inode } = a;

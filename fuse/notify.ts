@@ -3,8 +3,9 @@
  *
  * The encoders here are pure. Invalidations may wait for locks that a request holds which is being served, so they
  * are written by another thread than the one that serves: `Notifier` writes them one after the other through the
- * thread pool. The wake-up never waits and may be written by any thread: it retrieves nothing of the root, and the
- * kernel puts the answer (NOTIFY_REPLY) into the queue that the serving thread reads.
+ * thread pool. The wake-up never waits and may be written by any thread: it retrieves nothing of a file that exists
+ * for this alone (the kernel must know it: it is looked up once), and the kernel puts the answer (NOTIFY_REPLY) into
+ * the queue that the serving thread reads.
  */
 import { write as writeWithCallback } from 'node:fs';
 import { systemErrorCode } from '../src/errors.ts';
@@ -18,6 +19,8 @@ import {
   NOTIFY_RETRIEVE_OUT,
   nodeHigh,
   OUT_HEADER,
+  WAKE_DOOR,
+  WAKE_INODE,
 } from './protocol.ts';
 
 function message(code: number, bodyLength: number): { bytes: Buffer; body: DataView } {
@@ -69,10 +72,10 @@ export function incrementEpoch(): Buffer {
   return message(NOTIFY.INC_EPOCH, 0).bytes;
 }
 
-/** Ends a blocking read of the request queue. */
+/** Ends a blocking read of the request queue. ENOENT: the kernel has forgotten the file; look it up again. */
 export function wakeUp(): Buffer {
   const { bytes, body } = message(NOTIFY.RETRIEVE, NOTIFY_RETRIEVE_OUT.SIZE);
-  putNode(body, NOTIFY_RETRIEVE_OUT.node, 0, FUSE_ROOT_ID);
+  putNode(body, NOTIFY_RETRIEVE_OUT.node, WAKE_DOOR, WAKE_INODE);
   return bytes;
 }
 

@@ -445,6 +445,9 @@ export const MAX_PAGES = MAX_WRITE / 4096;
 
 /** Node id of the live root. */
 export const FUSE_ROOT_ID = 1;
+/** The door of a file that is in no file system: the wake-up retrieves nothing of it. Doors of states are below 2^23. */
+export const WAKE_DOOR = 0xffffff;
+export const WAKE_INODE = 1;
 const TWO_32 = 2 ** 32;
 
 /**

@@ -34,6 +34,7 @@ import {
   unmount,
 } from './mount.ts';
 import { mountAt } from './mountinfo.ts';
+import { WAKE_NAME } from './names.ts';
 import { invalidateEntry, invalidateInode, Notifier, wakeUp } from './notify.ts';
 import { FUSE_ROOT_ID } from './protocol.ts';
 
@@ -134,8 +135,8 @@ class MountServer implements MountHandle {
   private settle!: { resolve: () => void; reject: (error: Error) => void };
   private opened!: { resolve: () => void; reject: (error: Error) => void };
   private ready!: { resolve: () => void; reject: (error: Error) => void };
-  /** Whether the kernel's own wake-up works; otherwise a statfs of the mount point does it. */
-  private wakesByRetrieval = true;
+  /** Whether the kernel knows the file of the wake-up; otherwise a statfs of the mount point does it. */
+  private wakesByRetrieval = false;
 
   constructor(options: StartOptions, descriptor: number, log: (message: string) => void) {
     this.options = options;
@@ -185,6 +186,7 @@ class MountServer implements MountHandle {
     this.connection = mountAt(this.mountpoint)?.deviceMinor ?? -1;
     await ready;
     if (this.connection >= 0) setReadahead(this.connection, READAHEAD_KIBIBYTES);
+    this.prepareWake();
     this.beatAfter(HEARTBEAT_MS);
     const idleMs = (options.idleDoorSeconds ?? IDLE_DOOR_SECONDS) * 1000;
     this.sweeper = setInterval(this.sweepDoors, idleMs / DOOR_SWEEPS);
@@ -275,25 +277,41 @@ class MountServer implements MountHandle {
     if (this.mounted) this.wake();
   }
 
-  /** Ends the store thread's blocking read, unless that is under way already. */
+  /** Ends the store thread's blocking read. */
   private wake(): void {
-    if (Atomics.compareExchange(this.words, SHARED.WAKING, 0, 1) !== 0) return;
     if (this.wakesByRetrieval) {
+      // One that is under way and was not seen will be seen after what it is for.
+      if (Atomics.compareExchange(this.words, SHARED.WAKING, 0, 1) !== 0) return;
       try {
         writeSync(this.descriptor, this.wakeMessage, 0, this.wakeMessage.length, null);
         return;
       } catch (error) {
+        Atomics.store(this.words, SHARED.WAKING, 0);
         const code = systemErrorCode(error);
         // Unmounted: the read has ended, or is about to.
         if (code === 'ENODEV' || code === 'ENOTCONN' || code === 'ECONNABORTED') return;
-        this.log(`the kernel refuses the wake-up by notification (${code}); a statfs does it from now on`);
         this.wakesByRetrieval = false;
+        // ENOENT: it was forgotten under memory pressure, or with everything else in an invalidation.
+        if (code === 'ENOENT') this.prepareWake();
+        else
+          this.log(`the kernel refuses the wake-up by notification (${code}); a statfs does it from now on`);
       }
     }
-    statfs(this.mountpoint)
-      .catch(() => {})
-      // STATFS is not seen as a wake-up by the store thread.
-      .finally(() => Atomics.store(this.words, SHARED.WAKING, 0));
+    // It reaches the server every time; a failure says that the mount is gone.
+    statfs(this.mountpoint).catch(() => {});
+  }
+
+  /** Lets the kernel know the file of the wake-up. */
+  private prepareWake(): void {
+    lstat(`${this.mountpoint}/@${this.token}-${WAKE_NAME}`).then(
+      () => {
+        this.wakesByRetrieval = true;
+      },
+      (error) => {
+        if (this.mounted)
+          this.log(`the wake-up by notification cannot be had (${String(error)}); a statfs does it`);
+      },
+    );
   }
 
   /** Looks in on the store thread, as often as it needs it. */

@@ -64,7 +64,7 @@ interface Listing {
 }
 
 const latin1 = (name: Uint8Array): string =>
-  Buffer.from(name.buffer, name.byteOffset, name.length).latin1Slice();
+  Buffer.from(name.buffer, name.byteOffset, name.length).toString('latin1');
 const fail = (errno: ConstructorParameters<typeof PosixError>[0]): never => {
   throw new PosixError(errno);
 };
