@@ -83,13 +83,16 @@ function lockMatchesManifest() {
   );
 }
 
+/**
+ * `npm install` rather than `npm ci`: the lock file leaves out what the registry did not have for other platforms, and
+ * `npm ci` takes that for an inconsistency. With --no-save it follows the lock file and changes nothing that is tracked.
+ */
 function installDependencies() {
-  const inStep = lockMatchesManifest();
-  if (inStep && dependenciesAreCurrent()) return;
+  if (lockMatchesManifest() && dependenciesAreCurrent()) return;
   say('installing the npm dependencies …');
   // Under `npm start` and `npm test` this is the npm that runs us.
   const npm = process.env.npm_execpath;
-  const args = [inStep ? 'ci' : 'install', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'];
+  const args = ['install', '--no-save', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'];
   const [command, commandArgs] = npm?.endsWith('.js') ? [process.execPath, [npm, ...args]] : ['npm', args];
   const result = spawnSync(command, commandArgs, { cwd: projectDirectory, stdio: 'inherit' });
   if (result.error !== undefined) throw new SetUpError(`npm cannot be run: ${result.error.message}`);
