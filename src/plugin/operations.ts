@@ -265,15 +265,6 @@ function directoryCursor(place: Place): Cursor {
   };
 }
 
-/** The snapshots as entries of "@", each with the attributes of its root directory. */
-function snapshotDirectory(database: OperableDatabase): ListPage {
-  const entries = database.volume.snapshotNames().map((name) => {
-    const place = resolvePlace(database.volume, `@${textOfBytes(name)}`, false);
-    return describe(place, textOfBytes(name), place.attributes);
-  });
-  return { directory: true, entries, cursor: null };
-}
-
 function list(database: OperableDatabase, args: JsonObject): ListPage {
   const number = cursorArgument(args);
   if (number !== undefined) return nextPage(database, number) as ListPage;
@@ -282,7 +273,6 @@ function list(database: OperableDatabase, args: JsonObject): ListPage {
   if (!isDirectory(place.attributes)) {
     return { directory: false, entries: [describe(place, path, place.attributes)], cursor: null };
   }
-  if (place.isSnapshotList) return snapshotDirectory(database);
   return firstPage(database, directoryCursor(place));
 }
 

@@ -28,8 +28,6 @@ export interface Place {
   readonly fileSystem: FileSystem;
   /** The state that is looked into; undefined in the live one. Retain it to keep the place. */
   readonly door: Door | undefined;
-  /** Whether this is "@": its entries are the snapshots. */
-  readonly isSnapshotList: boolean;
   /** A copy. */
   readonly attributes: Attributes;
 }
@@ -75,14 +73,13 @@ function openDoor(volume: Volume, name: Uint8Array): Door {
 export function resolvePlace(volume: Volume, text: string, followLast: boolean): Place {
   let path = bytesOfText(text);
   let door: Door | undefined;
-  let isSnapshotList = false;
   try {
     let { first, rest } = splitFirst(path);
     if (first[0] === AT[0] && volume.live.lookup(ROOT_CALLER, ROOT_INODE, first) === undefined) {
       if (first.equals(AT)) {
+        // Its entries are links to "../@NAME", which lead out of it.
         const below = splitFirst(rest);
-        isSnapshotList = below.first.length === 0;
-        if (!isSnapshotList) {
+        if (below.first.length > 0) {
           first = Buffer.concat([AT, below.first]);
           rest = below.rest;
         }
@@ -95,7 +92,7 @@ export function resolvePlace(volume: Volume, text: string, followLast: boolean):
       path.length === 0
         ? fileSystem.getattr(ROOT_CALLER, ROOT_INODE)
         : resolveInode(fileSystem, ROOT_CALLER, path, { followLast });
-    return { fileSystem, door, isSnapshotList, attributes: { ...found } };
+    return { fileSystem, door, attributes: { ...found } };
   } catch (error) {
     throw explained(error, text);
   }

@@ -84,7 +84,9 @@ class TestDatabase implements OperableDatabase {
       },
     };
     this.doors.set('@old', door);
-    this.doors.set('@', { ...door, number: 2 });
+    const list = new LiveFileSystem(new FakeLiveState(), { statistics: () => STATISTICS });
+    list.symlink(ROOT_CALLER, ROOT_INODE, Buffer.from('old'), Buffer.from('../@old'));
+    this.doors.set('@', { ...door, number: 2, fileSystem: list });
   }
 
   directory(parent: number, name: string): number {
@@ -217,8 +219,8 @@ test('past states are read under @, and ordinary names with @ come first', async
     ['d', 'f'],
   );
   t.deepEqual(
-    (await database.listAll('@')).map((entry) => [entry.name, entry.type]),
-    [['old', 'directory']],
+    (await database.listAll('@')).map((entry) => [entry.name, entry.target]),
+    [['old', '../@old']],
   );
   t.is((await database.readAll('@types')).toString(), 'ordinary');
   t.is(database.references, 0, 'every door was let go');
