@@ -243,6 +243,7 @@ export class ThreadedLog implements Log {
     shared.store(CALL_KIND, kind);
     shared.store(CALL_ARGUMENT, argument);
     shared.store(CALL, call);
+    this.wake();
     this.waitUntil(() => shared.load(ANSWER) === call);
     if (shared.load(ANSWER_RESULT) !== RESULT_DONE) throw getError(shared.buffers.callError);
   }

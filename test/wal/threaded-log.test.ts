@@ -1,0 +1,298 @@
+import { execFileSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { MessageChannel } from 'node:worker_threads';
+import test, { type ExecutionContext } from 'ava';
+import type { LsnfsError } from '../../src/errors.ts';
+import { FileDirectory } from '../../src/storage/file-device.ts';
+import { listSegments } from '../../src/wal/segment.ts';
+import { ThreadedLog, type ThreadedLogOptions } from '../../src/wal/threaded-log.ts';
+import {
+  makeLog,
+  newSeed,
+  randomFrom,
+  randomPayload,
+  readAll,
+  recover,
+  SEGMENT_SIZE,
+  temporaryDirectory,
+} from './log-fixture.ts';
+
+function openLog(
+  t: ExecutionContext,
+  changes: Partial<ThreadedLogOptions> = {},
+): { directory: FileDirectory; log: ThreadedLog; directoryPath: string } {
+  const temporary = temporaryDirectory();
+  t.teardown(temporary.remove);
+  const directory = new FileDirectory(temporary.path);
+  makeLog(directory);
+  return {
+    directory,
+    log: new ThreadedLog({ ...recover(directory), ...changes }),
+    directoryPath: temporary.path,
+  };
+}
+
+/** Blocks this thread until something holds, as the store thread of a mount would between its requests. */
+function blockUntil(what: () => boolean): boolean {
+  const word = new Int32Array(new SharedArrayBuffer(4));
+  for (let i = 0; i < 5000 && !what(); i++) Atomics.wait(word, 0, 0, 1);
+  return what();
+}
+
+test('random transactions are read back, over several lives', async (t) => {
+  const seed = newSeed();
+  t.log(`seed ${seed}`);
+  const random = randomFrom(seed);
+  const temporary = temporaryDirectory();
+  t.teardown(temporary.remove);
+  const directory = new FileDirectory(temporary.path);
+  makeLog(directory);
+  const expected: Uint8Array[] = [];
+  for (let life = 0; life < 3; life++) {
+    const log = new ThreadedLog(recover(directory));
+    for (let i = 0; i < 300; i++) {
+      const payload = randomPayload(
+        random,
+        1 + Math.floor(random() < 0.05 ? random() * 600_000 : random() * 2000),
+      );
+      expected.push(payload);
+      const lsn = log.append(payload, payload.length, i);
+      if (random() < 0.1) {
+        await log.sync(lsn);
+        t.true(log.durableLsn >= lsn);
+      }
+      if (random() < 0.05) log.flushToFiles();
+    }
+    await log.close();
+    t.is(log.durableLsn, log.lsn);
+  }
+  const { transactions, end } = readAll(directory);
+  t.is(transactions.length, expected.length);
+  transactions.forEach((transaction, i) => {
+    t.is(Buffer.compare(transaction.payload, expected[i]!), 0);
+  });
+  t.is(end.kind, 'end');
+});
+
+test('a transaction larger than the ring goes through, and is read as flushed', async (t) => {
+  const { directory, log } = openLog(t);
+  const payload = randomPayload(randomFrom(3), 20_000_000);
+  const end = log.append(payload, payload.length, 1);
+  log.flushToFiles();
+  const { transactions } = readAll(directory, { limit: end });
+  t.is(transactions.length, 1);
+  t.is(Buffer.compare(transactions[0]!.payload, payload), 0);
+  await log.close();
+  t.true(listSegments(directory, SEGMENT_SIZE).length >= 20);
+});
+
+test('concurrent syncs share groups', async (t) => {
+  const { log } = openLog(t);
+  const before = log.groupCount;
+  for (let round = 0; round < 5; round++) {
+    await Promise.all(Array.from({ length: 64 }, (_, i) => log.sync(log.append(Uint8Array.of(i), 1, i))));
+  }
+  t.is(log.durableLsn, log.lsn);
+  t.true(log.groupCount - before < 100, `${log.groupCount - before} groups for 320 commits`);
+  await log.close();
+});
+
+test('callbacks run in poll while the event loop stands still', async (t) => {
+  const { log } = openLog(t);
+  const lsn = log.append(Uint8Array.of(1), 1, 1);
+  const called: string[] = [];
+  log.onDurable(lsn, (failure) => called.push(failure === undefined ? 'durable' : 'failed'));
+  log.onDataSynced((failure) => called.push(failure === undefined ? 'data' : 'failed'));
+  log.requestSync(lsn);
+  t.deepEqual(called, []);
+  const done = blockUntil(() => {
+    log.poll();
+    return called.length === 2;
+  });
+  t.true(done);
+  t.deepEqual([...called].sort(), ['data', 'durable']);
+  // Many syncs of the data file, asked for while one runs, all end.
+  let synced = 0;
+  for (let i = 0; i < 50; i++) {
+    log.onDataSynced(() => synced++);
+    if (i % 10 === 0) blockUntil(() => true);
+  }
+  t.true(
+    blockUntil(() => {
+      log.poll();
+      return synced === 50;
+    }),
+  );
+  await log.close();
+});
+
+test('the commit interval needs nobody', async (t) => {
+  const { log } = openLog(t, { commitIntervalMs: 20 });
+  for (let i = 0; i < 5; i++) {
+    const lsn = log.append(Uint8Array.of(1), 1, 1);
+    t.true(blockUntil(() => log.durableLsn >= lsn));
+  }
+  await log.close();
+});
+
+test('a message goes to the port when something is waited for', async (t) => {
+  const channel = new MessageChannel();
+  const { log } = openLog(t, { notifyPort: channel.port2 });
+  const lsn = log.append(Uint8Array.of(1), 1, 1);
+  const message = new Promise((resolve) => {
+    channel.port1.once('message', resolve);
+  });
+  let called = false;
+  log.onDurable(lsn, () => {
+    called = true;
+  });
+  log.requestSync(lsn);
+  t.is(await message, 'durable');
+  t.false(called);
+  log.poll();
+  t.true(called);
+  await log.close();
+  channel.port1.close();
+});
+
+test('replies are written once each, after the sync, in any number', async (t) => {
+  const { log, directoryPath } = openLog(t);
+  const file = path.join(directoryPath, 'replies');
+  const descriptor = fs.openSync(file, 'a');
+  const count = 5000; // more than there are slots
+  for (let i = 0; i < count; i++) {
+    const lsn = log.append(Uint8Array.of(i), 1, 1);
+    log.writeWhenDurable(lsn, descriptor, Buffer.from(`${i}\n`), Buffer.from('failed\n'));
+  }
+  t.true(blockUntil(() => log.durableLsn === log.lsn));
+  await log.close();
+  const numbers = fs.readFileSync(file, 'utf8').trim().split('\n').map(Number);
+  t.deepEqual(
+    numbers.toSorted((a, b) => a - b),
+    Array.from({ length: count }, (_, i) => i),
+  );
+  t.is(log.repliesLost, 0);
+  fs.closeSync(descriptor);
+});
+
+test('a reply that nobody takes is counted, and the log goes on', async (t) => {
+  const { log, directoryPath } = openLog(t);
+  const descriptor = fs.openSync(
+    path.join(directoryPath, 'read-only'),
+    fs.constants.O_RDONLY | fs.constants.O_CREAT,
+  );
+  log.writeWhenDurable(log.append(Uint8Array.of(1), 1, 1), descriptor, Buffer.from('x'), Buffer.from('y'));
+  await log.sync(log.lsn);
+  t.true(blockUntil(() => log.repliesLost === 1));
+  t.is(log.failure, undefined);
+  await log.close();
+  fs.closeSync(descriptor);
+});
+
+test('a failed sync of the data file fails the log: waiters, replies, and everything later', async (t) => {
+  const temporary = temporaryDirectory();
+  t.teardown(temporary.remove);
+  const directory = new FileDirectory(temporary.path);
+  makeLog(directory);
+  const options = recover(directory);
+  // A pipe cannot be synced: fdatasync says EINVAL.
+  const fifo = path.join(temporary.path, 'fifo');
+  execFileSync('mkfifo', [fifo]);
+  const pipe = fs.openSync(fifo, 'r+');
+  t.teardown(() => fs.closeSync(pipe));
+  const dataDevice = Object.create(options.dataDevice, {
+    descriptor: { value: pipe },
+    syncNow: { value: () => undefined },
+  }) as typeof options.dataDevice;
+  const log = new ThreadedLog({ ...options, dataDevice });
+  const good = log.append(Uint8Array.of(1), 1, 1);
+  await log.sync(good);
+  const file = path.join(temporary.path, 'replies');
+  const descriptor = fs.openSync(file, 'a');
+  log.noteDataDirty();
+  const lsn = log.append(Uint8Array.of(2), 1, 2);
+  const waits = [log.sync(lsn), log.sync(lsn), log.syncData()];
+  log.writeWhenDurable(lsn, descriptor, Buffer.from('good'), Buffer.from('failed,'));
+  for (const wait of waits) await t.throwsAsync(wait, { code: 'STORE_FAILED', message: /EINVAL/ });
+  t.is((log.failure as LsnfsError).details.operation, 'sync');
+  t.true(log.durableLsn < lsn);
+  t.throws(() => log.append(Uint8Array.of(3), 1, 3), { code: 'STORE_FAILED' });
+  t.throws(() => log.flushToFiles(), { code: 'STORE_FAILED' });
+  log.writeWhenDurable(lsn, descriptor, Buffer.from('good'), Buffer.from('failed,'));
+  await t.throwsAsync(log.close(), { code: 'STORE_FAILED' });
+  t.is(fs.readFileSync(file, 'utf8'), 'failed,failed,');
+  fs.closeSync(descriptor);
+});
+
+test('a failed write fails the log, also when the store waits for room in the ring', async (t) => {
+  const { log, directoryPath } = openLog(t);
+  log.append(Uint8Array.of(1), 1, 1);
+  fs.renameSync(path.join(directoryPath, 'wal'), path.join(directoryPath, 'moved'));
+  const payload = new Uint8Array(12_000_000);
+  const error = t.throws(() => {
+    for (let i = 0; i < 10; i++) log.append(payload, payload.length, 1);
+  }) as LsnfsError;
+  t.true(error.code === 'STORE_FAILED' || error.code === 'IO', error.message);
+  await t.throwsAsync(log.sync(log.lsn), { code: 'STORE_FAILED' });
+  await t.throwsAsync(log.close(), { code: 'STORE_FAILED' });
+});
+
+test('no space: reserve says so, what fits goes on, and room is found again', async (t) => {
+  const temporary = temporaryDirectory();
+  t.teardown(temporary.remove);
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', temporary.path], { stdio: 'pipe' });
+  } catch {
+    t.log('skipped: a small file system cannot be mounted here');
+    t.pass();
+    return;
+  }
+  let mounted = true;
+  const unmount = (): void => {
+    if (mounted) execFileSync('umount', ['-l', temporary.path]);
+    mounted = false;
+  };
+  t.teardown(unmount);
+  const directory = new FileDirectory(temporary.path);
+  makeLog(directory);
+  const log = new ThreadedLog(recover(directory));
+  const payload = new Uint8Array(100_000);
+  let appended = 0;
+  const append = (): void => {
+    log.reserve(payload.length);
+    log.append(payload, payload.length, 1);
+    appended++;
+  };
+  t.throws(
+    () => {
+      for (;;) append();
+    },
+    { code: 'NO_SPACE' },
+  );
+  t.true(appended >= 10);
+  t.is(log.failure, undefined);
+  await log.sync(log.append(Uint8Array.of(1), 1, 1));
+  execFileSync('mount', ['-o', 'remount,size=20m', temporary.path]);
+  for (let i = 0; i < 20; i++) append();
+  await log.close();
+  t.is(readAll(directory).transactions.length, appended + 1);
+  unmount();
+});
+
+test('a process that exits without closing is not held up, and loses nothing that was durable', (t) => {
+  const temporary = temporaryDirectory();
+  t.teardown(temporary.remove);
+  const directory = new FileDirectory(temporary.path);
+  makeLog(directory);
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+  const script = new URL(`./exit-without-close.${extension}`, import.meta.url).pathname;
+  const output = execFileSync(process.execPath, [script, temporary.path], {
+    timeout: 20_000,
+    encoding: 'utf8',
+  });
+  const durable = Number(output);
+  t.true(durable > 0);
+  const { end } = readAll(directory);
+  t.true(end.lsn >= durable);
+});
