@@ -18,7 +18,7 @@
  * separator never changes. A page that becomes empty is removed; a root with one child gives way to it.
  */
 
-import { getU16, getU48 } from '../encoding/bytes.ts';
+import { getU16 } from '../encoding/bytes.ts';
 import {
   branchCellCost,
   CHILD_SIZE,
@@ -50,7 +50,7 @@ import {
   valueStart,
 } from '../encoding/cells.ts';
 import { KEY_MAX, type TreeId } from '../encoding/keys.ts';
-import { NO_PAGE, PAGE_KIND, PAGE_NUMBER, type PageRef } from '../encoding/page.ts';
+import { NO_PAGE, PAGE_KIND, type PageRef } from '../encoding/page.ts';
 import { assert, CorruptPageError, LsnfsError } from '../errors.ts';
 import type { Page, PageSpace } from '../storage/page-space.ts';
 import { type SplitMode, sharedRun } from './cell-run.ts';
@@ -449,20 +449,20 @@ export class BTree {
     const { path } = this;
     const key = this.keyBuffers[0];
     for (let depth = path.depth; depth > 0; depth--) {
-      const b = path.pages[depth]!.bytes;
+      const page = path.pages[depth]!;
+      const b = page.bytes;
       const count = cellCount(b);
       const first = isLeaf(b) ? 0 : 1;
       if (first >= count) continue;
-      if (!path.covers(depth, key, copyKey(b, first, key, 0))) this.outOfRange(b);
-      if (!path.covers(depth, key, copyKey(b, count - 1, key, 0))) this.outOfRange(b);
+      if (!path.covers(depth, key, copyKey(b, first, key, 0))) this.outOfRange(page);
+      if (!path.covers(depth, key, copyKey(b, count - 1, key, 0))) this.outOfRange(page);
     }
   }
 
-  private outOfRange(b: Uint8Array): never {
-    const page = getU48(b, PAGE_NUMBER);
+  private outOfRange(page: Page): never {
     throw new CorruptPageError(
-      `page ${page} of tree ${this.treeId} is corrupt: it has keys outside the range that its parent gives it`,
-      { page, what: 'range of keys', tree: this.treeId },
+      `page ${page.number} of tree ${this.treeId} is corrupt: it has keys outside the range that its parent gives it`,
+      { page: page.number, what: 'range of keys', tree: this.treeId },
     );
   }
 

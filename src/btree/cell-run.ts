@@ -191,7 +191,7 @@ export class CellRun {
     const half = this.sizeBefore[count]! / 2;
     let middle = 1;
     while (middle < count - 1 && this.sizeBefore[middle]! < half) middle++;
-    const reach = count >> 3;
+    const reach = count >> 5;
     let best = -1;
     let bestLength = Infinity;
     for (let away = 0; away <= count; away++) {
