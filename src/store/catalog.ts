@@ -66,13 +66,23 @@ export class Catalog {
 
   /** The newest version made at or before a time, or undefined. Times never decrease with LSNs. */
   versionBeforeTime(timeMicroseconds: number): VersionRow | undefined {
-    let found: VersionRow | undefined;
     const cursor = this.versions.cursor();
-    for (let has = cursor.last(); has; has = cursor.previous()) {
-      found = decodeVersionRow(cursor.key, cursor.value);
-      if (found.timeMicroseconds <= timeMicroseconds) return found;
+    if (!cursor.last()) return undefined;
+    const newest = decodeVersionRow(cursor.key, cursor.value);
+    if (newest.timeMicroseconds <= timeMicroseconds) return newest;
+    // Invariant: the version before `low` is early enough (or there is none), the one before `high` is too late.
+    let low = 0;
+    let high = newest.lsn;
+    let found: VersionRow | undefined;
+    while (high - low > 1) {
+      const middle = Math.floor((low + high) / 2);
+      const row = this.versionBefore(middle);
+      if (row === undefined || row.timeMicroseconds <= timeMicroseconds) {
+        found = row ?? found;
+        low = middle;
+      } else high = row.lsn;
     }
-    return undefined;
+    return found;
   }
 
   *versionRows(): Generator<VersionRow> {

@@ -493,13 +493,10 @@ export class Store {
     );
   }
 
-  /** Whether `backgroundStep` has something to do, now or (while changes wait for their checkpoint) soon. */
+  /** Whether `backgroundStep` has something to do. */
   hasBackgroundWork(): boolean {
-    return (
-      this.failure === undefined &&
-      !this.readOnly &&
-      (this.running !== undefined || this.seals.length > 0 || this.changed)
-    );
+    if (this.failure !== undefined || this.readOnly) return false;
+    return this.running !== undefined || this.seals.length > 0 || this.isDue();
   }
 
   /** Works on checkpoints for about `budgetMs`. Returns what is left: nothing, more work, or a wait for the disk. */

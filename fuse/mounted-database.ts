@@ -1,0 +1,63 @@
+/**
+ * The database of a mount: opened on the store thread, with the log's writer on a thread of its own.
+ */
+import { LsnfsError } from '../src/errors.ts';
+import type { JsonObject } from '../src/plugin/control-protocol.ts';
+import { openServed } from '../src/plugin/database.ts';
+import { executeOperation, type OperationName } from '../src/plugin/operations.ts';
+import { ThreadedLog } from '../src/wal/threaded-log.ts';
+import type { MountContext, MountedDatabase } from './database.ts';
+
+/** What the module is given, from the process that mounts. */
+export interface MountedDatabaseOptions {
+  readonly store: string;
+  readonly mountpoint: string;
+  readonly commitIntervalMs?: number;
+}
+
+export async function openMountedDatabase(given: unknown, context: MountContext): Promise<MountedDatabase> {
+  const options = given as MountedDatabaseOptions;
+  const database = await openServed(
+    options.store,
+    {
+      readOnly: context.readOnly,
+      warn: context.log,
+      ...(options.commitIntervalMs !== undefined && { commitIntervalMs: options.commitIntervalMs }),
+    },
+    {
+      mountpoint: options.mountpoint,
+      background: 'caller',
+      openLog: (logOptions) => new ThreadedLog(logOptions),
+      vfs: { checkPermissions: false, kernelHandles: true },
+    },
+  );
+  const { store } = database;
+  const { recovered } = store;
+  if (recovered.transactions > 0) {
+    context.log(
+      `recovered ${recovered.transactions} transactions up to LSN ${recovered.endLsn}: ${recovered.reason}`,
+    );
+  }
+  return {
+    volume: database.volume,
+    deferReply: (lsn, descriptor, ok, failure) => store.log.writeWhenDurable(lsn, descriptor, ok, failure),
+    durableLsn: () => store.log.durableLsn,
+    hasBackgroundWork: () => store.hasBackgroundWork(),
+    backgroundStep: (budgetMs) => {
+      store.log.poll();
+      store.backgroundStep(budgetMs);
+    },
+    execute: (name, args) => {
+      if (typeof args !== 'object' || args === null)
+        throw new LsnfsError('INVALID_INPUT', 'arguments are an object');
+      const result = executeOperation(database, name as OperationName, args as JsonObject);
+      // Whoever waits for the disk is woken by the thread that writes it.
+      const { lsn } = store.live;
+      if (!store.readOnly && lsn > store.log.durableLsn) {
+        store.log.writeWhenDurable(lsn, context.wake.descriptor, context.wake.bytes, context.wake.bytes);
+      }
+      return result;
+    },
+    close: () => database.close(),
+  };
+}

@@ -1,0 +1,187 @@
+/**
+ * Past states: which there are, how a name becomes one, and who has one open.
+ *
+ * Every state from the horizon to the newest durable LSN can be opened. A state is opened once, however many look
+ * at it, and stays open as long as somebody has a lease on it; a few that nobody has any more are kept, because
+ * replaying the log for the same LSN again and again would be wasted work.
+ */
+import type { SnapshotRow } from '../encoding/catalog.ts';
+import { LsnfsError } from '../errors.ts';
+import type { StateReader } from '../store/state.ts';
+import type { Store } from '../store/store.ts';
+import { checkSnapshotName, formatTime, parseTarget, type Target } from './targets.ts';
+
+/** States kept open without a lease. */
+const IDLE_STATES = 8;
+
+interface OpenState {
+  readonly state: StateReader;
+  leases: number;
+}
+
+/** A pin on a state. Release it once. */
+export interface Lease {
+  readonly state: StateReader;
+  release(): void;
+}
+
+export interface Resolved {
+  /** LSN of the last transaction of the state. */
+  lsn: number;
+  /** Whether the same target will always be this state. */
+  immutable: boolean;
+}
+
+export class History {
+  private readonly store: Store;
+  /** By the LSN that was asked for, in order of last use. */
+  private readonly states = new Map<number, OpenState>();
+  private readonly listeners: ((name: string) => void)[] = [];
+
+  constructor(store: Store) {
+    this.store = store;
+  }
+
+  /** The LSNs between which every state can be opened, both included. */
+  range(): { oldest: number; newest: number } {
+    return { oldest: this.store.horizonLsn, newest: this.store.durableLsn };
+  }
+
+  /**
+   * Finds the state that a target names.
+   * @throws LsnfsError NO_SUCH_STATE with the range that can be opened and the nearest LSN; NO_SUCH_SNAPSHOT.
+   */
+  resolve(target: Target | string): Resolved {
+    const what = typeof target === 'string' ? parseTarget(target) : target;
+    switch (what.kind) {
+      case 'latest':
+        return { lsn: this.range().newest, immutable: false };
+      case 'lsn':
+        this.checkRange(what.lsn);
+        return { lsn: what.lsn, immutable: true };
+      case 'time':
+        return this.resolveTime(what.timeMicroseconds);
+      case 'name': {
+        const row = this.store.snapshot(what.name);
+        if (row === undefined) {
+          throw new LsnfsError('NO_SUCH_SNAPSHOT', `there is no snapshot "${what.name}"`, {
+            name: what.name,
+          });
+        }
+        return { lsn: row.lsn, immutable: true };
+      }
+    }
+  }
+
+  private checkRange(lsn: number): void {
+    const { oldest, newest } = this.range();
+    if (lsn >= oldest && lsn <= newest) return;
+    const nearest = lsn < oldest ? oldest : newest;
+    const where = lsn < oldest ? 'before the oldest state' : 'in the future';
+    throw new LsnfsError(
+      'NO_SUCH_STATE',
+      `LSN ${lsn} is ${where}: states from ${oldest} to ${newest} can be opened, the nearest is ${nearest}`,
+      { lsn, oldest, newest, nearest },
+    );
+  }
+
+  /** The state after the last transaction that was made at or before a time. */
+  private resolveTime(timeMicroseconds: number): Resolved {
+    const { oldest, newest } = this.range();
+    const version = this.store.versionBeforeTime(timeMicroseconds);
+    const now = Date.now() * 1000;
+    if (version === undefined || timeMicroseconds > now + 1000) {
+      const oldestTime = formatTime(this.store.horizonTimeMicroseconds);
+      const where = version === undefined ? 'before the oldest state' : 'in the future';
+      const nearest = version === undefined ? oldest : newest;
+      throw new LsnfsError(
+        'NO_SUCH_STATE',
+        `${formatTime(timeMicroseconds)} is ${where}: states from ${oldestTime} (LSN ${oldest}) to now (LSN ${newest}) can be opened, the nearest LSN is ${nearest}`,
+        { time: formatTime(timeMicroseconds), oldest, newest, nearest },
+      );
+    }
+    let lsn = version.lsn;
+    let immutable = false;
+    this.store.eachTransaction(version.lsn, newest, (transaction) => {
+      if (transaction.timeMicroseconds > timeMicroseconds) {
+        immutable = true;
+        return false;
+      }
+      lsn = transaction.endLsn;
+      return true;
+    });
+    return { lsn, immutable };
+  }
+
+  /** Opens the state at an LSN. @throws LsnfsError NO_SUCH_STATE, CORRUPT_LOG, CORRUPT_PAGE, IO */
+  open(lsn: number): Lease {
+    this.checkRange(lsn);
+    let entry = this.states.get(lsn);
+    if (entry === undefined) entry = { state: this.store.openState(lsn), leases: 0 };
+    else this.states.delete(lsn);
+    this.states.set(lsn, entry);
+    entry.leases++;
+    const leased = entry;
+    let released = false;
+    return {
+      state: leased.state,
+      release: () => {
+        if (released) return;
+        released = true;
+        leased.leases--;
+        this.forgetIdle();
+      },
+    };
+  }
+
+  private forgetIdle(): void {
+    let idle = 0;
+    for (const entry of this.states.values()) if (entry.leases === 0) idle++;
+    for (const [lsn, entry] of this.states) {
+      if (idle <= IDLE_STATES) return;
+      if (entry.leases > 0) continue;
+      this.states.delete(lsn);
+      idle--;
+    }
+  }
+
+  /**
+   * Names the present state.
+   * @throws LsnfsError INVALID_INPUT, NAME_RESERVED or NAME_TAKEN.
+   */
+  async createSnapshot(name: string, message: string): Promise<SnapshotRow> {
+    checkSnapshotName(name);
+    if (Buffer.byteLength(message) > 4096) {
+      throw new LsnfsError(
+        'INVALID_INPUT',
+        `the message has ${Buffer.byteLength(message)} bytes, more than 4096`,
+      );
+    }
+    const row = await this.store.createSnapshot(name, message);
+    this.announce(name);
+    return row;
+  }
+
+  /** @throws LsnfsError NO_SUCH_SNAPSHOT */
+  async deleteSnapshot(name: string): Promise<void> {
+    await this.store.deleteSnapshot(name);
+    this.announce(name);
+  }
+
+  /** By LSN. */
+  snapshots(): SnapshotRow[] {
+    return this.store.snapshots();
+  }
+
+  isSnapshotName(name: string): boolean {
+    return this.store.snapshot(name) !== undefined;
+  }
+
+  onSnapshotChange(listener: (name: string) => void): void {
+    this.listeners.push(listener);
+  }
+
+  private announce(name: string): void {
+    for (const listener of this.listeners) listener(name);
+  }
+}

@@ -1,0 +1,18 @@
+/** lsnfs as a library: a database of files that remembers. */
+
+export type { PageSize } from './encoding/page.ts';
+export { ERRNO, type Errno, type ErrorCode, LsnfsError, PosixError } from './errors.ts';
+export {
+  Database,
+  type InitializeOptions,
+  initialize,
+  type OpenOptions,
+  open,
+  type SnapshotInfo,
+  type StateTarget,
+  type StatusReport,
+} from './plugin/database.ts';
+export type { Plugin, PluginHooks } from './plugin/plugins.ts';
+export type { PutOptions, Transaction } from './plugin/transaction.ts';
+export type { Entry, EntryType, PathLike, Stat, View } from './plugin/view.ts';
+export type { Settings } from './store/settings.ts';

@@ -1,0 +1,359 @@
+/**
+ * A database of files: the public object over store, history and VFS.
+ *
+ * As a library everything runs on the caller's thread; reads are synchronous, and what waits for the disk is a
+ * promise. One process owns a store at a time; a store that is mounted is reached through its mount or its control
+ * socket.
+ */
+import * as fs from 'node:fs';
+import type { PageSize } from '../encoding/page.ts';
+import { LsnfsError } from '../errors.ts';
+import { History } from '../history/history.ts';
+import { formatTime } from '../history/targets.ts';
+import type { StorageDirectory } from '../storage/device.ts';
+import { FileDirectory } from '../storage/file-device.ts';
+import { StoreLock } from '../store/lock.ts';
+import type { Settings } from '../store/settings.ts';
+import { Store } from '../store/store.ts';
+import type { VfsOptions } from '../vfs/core.ts';
+import { type FileSystemStatistics, ROOT_CALLER, ROOT_INODE } from '../vfs/file-system.ts';
+import { LiveFileSystem } from '../vfs/live-file-system.ts';
+import { PastFileSystem } from '../vfs/past-file-system.ts';
+import { StateVolume } from '../vfs/volume.ts';
+import type { Log, LogOptions } from '../wal/log.ts';
+import { type LoadedPlugins, loadPlugins } from './plugins.ts';
+import { type PutOptions, Transaction } from './transaction.ts';
+import { type Entry, type PathLike, type Stat, View } from './view.ts';
+
+export interface InitializeOptions {
+  /** Bytes of a page, fixed for ever. Default: 4096. */
+  pageSize?: PageSize;
+  /** Bytes of a log segment, fixed for ever: a power of two from 1 MiB on. Default: 16 MiB. */
+  segmentSize?: number;
+  /** Settings that are written to `lsnfs.json`. */
+  settings?: Partial<Settings>;
+}
+
+export interface OpenOptions {
+  readOnly?: boolean;
+  /** The longest that a change which nobody synced stays volatile, in milliseconds. */
+  commitIntervalMs?: number;
+  /** Other settings that override `lsnfs.json`. */
+  settings?: Partial<Settings>;
+  /** Told of what a person should know and nobody waits for. Default: console.error. */
+  warn?: (message: string) => void;
+}
+
+/** What a server of the database adds (the mount). */
+export interface ServerOptions {
+  mountpoint: string | null;
+  openLog?: (options: LogOptions) => Log;
+  /** 'caller': the server calls `store.backgroundStep`. */
+  background?: 'own' | 'caller';
+  vfs?: Partial<VfsOptions>;
+}
+
+export interface SnapshotInfo {
+  name: string;
+  lsn: number;
+  /** RFC 3339 in UTC. */
+  createdAt: string;
+  message?: string;
+}
+
+/** A state: an LSN, a moment, or a name ("lsn-12", "2026-11-22T101500Z", "latest", a snapshot's). */
+export type StateTarget = number | Date | string;
+
+export interface StatusReport {
+  store: string;
+  mountpoint: string | null;
+  pid: number | null;
+  lsn: number;
+  durableLsn: number;
+  checkpointLsn: number;
+  horizonLsn: number;
+  horizonTime: string;
+  pageSize: number;
+  pages: { total: number; free: number };
+  /** Inodes of every kind, the root directory not counted. */
+  files: number;
+  bytes: { live: number; history: number; disk: number };
+  wal: { bytes: number; segments: number };
+  /** Why the store takes no more changes, or null. */
+  failure: string | null;
+}
+
+/**
+ * Makes an empty store.
+ * @throws LsnfsError STORE_EXISTS, INVALID_INPUT, IO or NO_SPACE.
+ */
+export async function initialize(path: string, options: InitializeOptions = {}): Promise<void> {
+  try {
+    fs.mkdirSync(path, { recursive: true, mode: 0o700 });
+    fs.chmodSync(path, 0o700);
+  } catch (error) {
+    throw new LsnfsError('IO', `cannot make the directory ${path}: ${(error as Error).message}`, {
+      store: path,
+    });
+  }
+  Store.initialize(new FileDirectory(path), options);
+  // The root directory is the first thing that a state holds.
+  const database = await open(path);
+  await database.close();
+}
+
+/** Opens a store. @throws LsnfsError NO_STORE, STORE_IN_USE, NEWER_FORMAT, … */
+export function open(path: string, options: OpenOptions = {}): Promise<Database> {
+  return openServed(path, options, { mountpoint: null });
+}
+
+/** Opens a store for a server. */
+export async function openServed(
+  path: string,
+  options: OpenOptions,
+  server: ServerOptions,
+): Promise<Database> {
+  const directory = new FileDirectory(path);
+  const lock = await StoreLock.acquire(path, Store.readId(directory), server.mountpoint);
+  try {
+    return await Database.over(directory, options, server, () => lock.release());
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
+
+export class Database {
+  readonly path: string;
+  readonly store: Store;
+  readonly history: History;
+  readonly volume: StateVolume;
+  readonly snapshots: {
+    create(name: string, options?: { message?: string }): Promise<SnapshotInfo>;
+    list(): SnapshotInfo[];
+    delete(name: string): Promise<void>;
+  };
+  private readonly live: LiveFileSystem;
+  private readonly view: Transaction;
+  private readonly release: () => Promise<void>;
+  private readonly vfsOptions: VfsOptions;
+  private plugins: LoadedPlugins | undefined;
+  private closing: Promise<void> | undefined;
+
+  /** A database over any storage; the caller owns it. */
+  static async over(
+    directory: StorageDirectory,
+    options: OpenOptions = {},
+    server: ServerOptions = { mountpoint: null },
+    release: () => Promise<void> = () => Promise.resolve(),
+  ): Promise<Database> {
+    const settings: Partial<Settings> = { ...options.settings };
+    if (options.commitIntervalMs !== undefined) settings.commitIntervalMs = options.commitIntervalMs;
+    const warn = options.warn ?? ((message: string) => console.error(`lsnfs: ${message}`));
+    const store = Store.open(directory, {
+      settings,
+      warn,
+      readOnly: options.readOnly === true,
+      background: server.background ?? 'own',
+      ...(server.openLog !== undefined && { openLog: server.openLog }),
+    });
+    const database = new Database(directory.path, store, server, release);
+    database.plugins = await loadPlugins(database, store.settings.plugins, warn);
+    return database;
+  }
+
+  private constructor(path: string, store: Store, server: ServerOptions, release: () => Promise<void>) {
+    this.path = path;
+    this.store = store;
+    this.release = release;
+    this.history = new History(store);
+    this.vfsOptions = {
+      statistics: () => this.statistics(),
+      atime: store.settings.atime,
+      isSnapshotName: (name) => this.history.isSnapshotName(Buffer.from(name).toString('utf8', 1)),
+      ...server.vfs,
+    };
+    this.live = new LiveFileSystem(store.live, this.vfsOptions);
+    if (!store.readOnly) this.live.removeOrphans();
+    this.volume = new StateVolume(this.history, this.live, this.vfsOptions);
+    this.view = new Transaction(this.live);
+    this.snapshots = {
+      create: (name, options) => this.createSnapshot(name, options?.message ?? ''),
+      list: () => this.history.snapshots().map(snapshotInfo),
+      delete: (name) => this.deleteSnapshot(name),
+    };
+  }
+
+  /** LSN of the live state. */
+  get lsn(): number {
+    return this.store.live.lsn;
+  }
+
+  /** Makes everything so far durable. */
+  async commit(): Promise<{ lsn: number }> {
+    const lsn = await this.store.commit();
+    await this.plugins?.run('commit', { lsn });
+    return { lsn };
+  }
+
+  private async createSnapshot(name: string, message: string): Promise<SnapshotInfo> {
+    if (
+      !name.includes('/') &&
+      this.live.lookup(ROOT_CALLER, ROOT_INODE, Buffer.from(`@${name}`)) !== undefined
+    ) {
+      throw new LsnfsError(
+        'NAME_TAKEN',
+        `there is an entry "@${name}" in the root directory: choose another name`,
+        {
+          name,
+        },
+      );
+    }
+    const info = snapshotInfo(await this.history.createSnapshot(name, message));
+    await this.plugins?.run('snapshot', info);
+    return info;
+  }
+
+  private deleteSnapshot(name: string): Promise<void> {
+    return this.history.deleteSnapshot(name);
+  }
+
+  /** The content of a file, or undefined. */
+  get(path: PathLike): Buffer | undefined {
+    return this.view.get(path);
+  }
+
+  /** The content of a file, or a part of it. @throws PosixError ENOENT */
+  read(path: PathLike, range: { offset?: number; length?: number } = {}): Buffer {
+    return this.view.read(path, range);
+  }
+
+  stat(path: PathLike): Stat | undefined {
+    return this.view.stat(path);
+  }
+
+  list(path: PathLike = '/'): Entry[] {
+    return this.view.list(path);
+  }
+
+  /** Sets the content of one file, in a transaction of its own. Resolves when it is durable. */
+  async put(
+    path: PathLike,
+    content: Uint8Array | string,
+    options: PutOptions = {},
+  ): Promise<{ lsn: number }> {
+    const { lsn } = await this.transaction((transaction) => transaction.put(path, content, options));
+    return { lsn };
+  }
+
+  /** Deletes one file or directory, in a transaction of its own. Resolves when that is durable. */
+  async delete(
+    path: PathLike,
+    options: { recursive?: boolean } = {},
+  ): Promise<{ lsn: number; deleted: boolean }> {
+    const { lsn, result } = await this.transaction((transaction) => transaction.delete(path, options));
+    return { lsn, deleted: result };
+  }
+
+  /**
+   * Makes many changes at once: `work` is called at once and must be synchronous; what it changes takes effect
+   * together when it returns, or not at all when it throws. Resolves when the transaction is durable.
+   */
+  async transaction<Result>(
+    work: (transaction: Transaction) => Result,
+  ): Promise<{ lsn: number; result: Result }> {
+    const { live, log } = this.store;
+    const transaction = new Transaction(this.live);
+    live.beginTransaction();
+    let result: Result;
+    try {
+      result = work(transaction);
+      if (result instanceof Promise) {
+        result.catch(() => {});
+        throw new LsnfsError('INVALID_INPUT', 'the function of a transaction must be synchronous, not async');
+      }
+    } catch (error) {
+      transaction.end();
+      live.rollbackTransaction();
+      throw error;
+    }
+    transaction.end();
+    const lsn = live.commitTransaction();
+    await log.sync(lsn);
+    await this.plugins?.run('commit', { lsn });
+    return { lsn, result };
+  }
+
+  /** A past state, read-only and pinned until it is closed. @throws LsnfsError NO_SUCH_STATE, NO_SUCH_SNAPSHOT */
+  at(target: StateTarget): View {
+    const { lsn } = this.history.resolve(
+      typeof target === 'number'
+        ? { kind: 'lsn', lsn: target }
+        : target instanceof Date
+          ? { kind: 'time', timeMicroseconds: target.getTime() * 1000 }
+          : target,
+    );
+    const lease = this.history.open(lsn);
+    return new View(new PastFileSystem(lease.state, this.vfsOptions), () => lease.release());
+  }
+
+  status(): Promise<StatusReport> {
+    const statistics = this.store.statistics();
+    const { inodes, horizonTimeMicroseconds, ...rest } = statistics;
+    return Promise.resolve({
+      store: this.path,
+      mountpoint: null,
+      pid: null,
+      ...rest,
+      horizonTime: formatTime(horizonTimeMicroseconds),
+      files: Math.max(0, inodes - 1),
+    });
+  }
+
+  private statistics(): FileSystemStatistics {
+    const { store } = this;
+    const { pageSize } = store.live;
+    const total = Math.floor(store.directory.totalBytes() / pageSize);
+    const free = Math.floor(store.availableBytes() / pageSize);
+    // Inodes cost space and nothing else: as many as pages are free.
+    return {
+      blockSize: pageSize,
+      blocks: total,
+      blocksFree: free,
+      blocksAvailable: free,
+      files: store.live.counters.inodes + free,
+      filesFree: free,
+      nameMax: 255,
+    };
+  }
+
+  /** Commits, checkpoints and closes. @throws the store's failure */
+  close(): Promise<void> {
+    this.closing ??= this.finish();
+    return this.closing;
+  }
+
+  private async finish(): Promise<void> {
+    try {
+      await this.plugins?.stop();
+    } finally {
+      try {
+        if (!this.store.readOnly && this.store.failure === undefined) this.live.forgetAll();
+        await this.store.close();
+      } finally {
+        await this.release();
+      }
+    }
+  }
+}
+
+function snapshotInfo(row: {
+  name: string;
+  lsn: number;
+  createdMicroseconds: number;
+  message: string;
+}): SnapshotInfo {
+  const info: SnapshotInfo = { name: row.name, lsn: row.lsn, createdAt: formatTime(row.createdMicroseconds) };
+  if (row.message !== '') info.message = row.message;
+  return info;
+}

@@ -1,0 +1,186 @@
+/**
+ * Changes by path: parents are made as they are needed, and all changes of one transaction take effect together.
+ */
+import { LsnfsError, PosixError } from '../errors.ts';
+import {
+  type Attributes,
+  O_CREAT,
+  O_TRUNC,
+  O_WRONLY,
+  ROOT_CALLER,
+  ROOT_INODE,
+  S_IFDIR,
+  S_IFMT,
+} from '../vfs/file-system.ts';
+import type { LiveFileSystem } from '../vfs/live-file-system.ts';
+import { isEntryName, type ResolvedPath, resolvePath } from '../vfs/path.ts';
+import { named, type PathLike, pathBytes, View } from './view.ts';
+
+export interface PutOptions {
+  /** Permission bits of a file that is made. Default: 0o644. */
+  mode?: number;
+}
+
+const SLASH = 0x2f;
+
+/** Reads and changes the live state. Valid until the function that it was given to returns. */
+export class Transaction extends View {
+  private readonly live: LiveFileSystem;
+  private ended = false;
+
+  constructor(live: LiveFileSystem) {
+    super(live, () => {});
+    this.live = live;
+  }
+
+  /** Nothing can be done with the transaction any more. */
+  end(): void {
+    this.ended = true;
+  }
+
+  private check(): void {
+    if (this.ended) throw new LsnfsError('INVALID_INPUT', 'the transaction has ended');
+  }
+
+  /** Sets the content of a file; makes it, and the directories above it, where they are missing. */
+  put(path: PathLike, content: Uint8Array | string, options: PutOptions = {}): void {
+    this.check();
+    const bytes = typeof content === 'string' ? Buffer.from(content, 'utf8') : content;
+    named(path, () => {
+      const place = this.place(path, true);
+      if (place.attributes !== undefined && (place.attributes.mode & S_IFMT) === S_IFDIR)
+        throw new PosixError('EISDIR');
+      const { live } = this;
+      const handle =
+        place.attributes === undefined
+          ? live.create(ROOT_CALLER, place.parent, place.name, options.mode ?? 0o644, O_WRONLY | O_CREAT)
+              .handle
+          : live.open(ROOT_CALLER, place.attributes.inode, O_WRONLY | O_TRUNC);
+      try {
+        if (bytes.length > 0) live.write(ROOT_CALLER, handle, 0, bytes, 0, bytes.length, false);
+      } finally {
+        live.release(handle);
+      }
+    });
+  }
+
+  /** Makes a directory and those above it; one that exists already is left as it is. */
+  mkdir(path: PathLike, mode = 0o755): void {
+    this.check();
+    named(path, () => this.makeDirectories(Buffer.from(pathBytes(path)), mode));
+  }
+
+  symlink(path: PathLike, target: PathLike): void {
+    this.check();
+    named(path, () => {
+      const place = this.place(path, true);
+      this.live.symlink(ROOT_CALLER, place.parent, place.name, pathBytes(target));
+    });
+  }
+
+  /**
+   * Deletes a file or an empty directory, or with `recursive` a directory with all below it. Returns whether there
+   * was one.
+   */
+  delete(path: PathLike, options: { recursive?: boolean } = {}): boolean {
+    this.check();
+    return named(path, () => {
+      const place = this.entry(path);
+      if (place === undefined) return false;
+      this.deleteEntry(place.parent, place.name, place.attributes, options.recursive === true);
+      return true;
+    });
+  }
+
+  private deleteEntry(parent: number, name: Uint8Array, attributes: Attributes, recursive: boolean): void {
+    const { live } = this;
+    if ((attributes.mode & S_IFMT) !== S_IFDIR) {
+      live.unlink(ROOT_CALLER, parent, name);
+      return;
+    }
+    const { inode } = attributes;
+    if (recursive) {
+      const names: Buffer[] = [];
+      const handle = live.opendir(ROOT_CALLER, inode);
+      try {
+        live.readdir(handle, 0, (entry) => {
+          if (isEntryName(entry)) names.push(Buffer.from(entry));
+          return true;
+        });
+      } finally {
+        live.releasedir(handle);
+      }
+      for (const entry of names) {
+        const found = live.lookup(ROOT_CALLER, inode, entry);
+        if (found !== undefined) this.deleteEntry(inode, entry, { ...found }, true);
+      }
+    }
+    live.rmdir(ROOT_CALLER, parent, name);
+  }
+
+  /** Renames as rename(2) does: a file replaces a file, a directory an empty directory. */
+  rename(from: PathLike, to: PathLike): void {
+    this.check();
+    named(from, () => {
+      const source = this.entry(from);
+      if (source === undefined) throw new PosixError('ENOENT');
+      const target = this.place(to, true);
+      this.live.rename(ROOT_CALLER, source.parent, source.name, target.parent, target.name, 0);
+    });
+  }
+
+  /** An entry that exists, not followed when it is a symbolic link. */
+  private entry(path: PathLike): (ResolvedPath & { attributes: Attributes }) | undefined {
+    let found: ResolvedPath;
+    try {
+      found = resolvePath(this.live, ROOT_CALLER, pathBytes(path), { followLast: false });
+    } catch (error) {
+      if (error instanceof PosixError && error.code === 'ENOENT') return undefined;
+      throw error;
+    }
+    if (found.attributes === undefined) return undefined;
+    if (!isEntryName(found.name)) throw new PosixError('EINVAL');
+    return { ...found, name: Buffer.from(found.name), attributes: { ...found.attributes } };
+  }
+
+  /** Where a path leads, with the directories above it made. */
+  private place(path: PathLike, makeParents: boolean): ResolvedPath {
+    const bytes = Buffer.from(pathBytes(path));
+    try {
+      return this.usable(resolvePath(this.live, ROOT_CALLER, bytes));
+    } catch (error) {
+      if (!makeParents || !(error instanceof PosixError) || error.code !== 'ENOENT') throw error;
+    }
+    const end = bytes.lastIndexOf(SLASH);
+    if (end > 0) this.makeDirectories(bytes.subarray(0, end), 0o755);
+    return this.usable(resolvePath(this.live, ROOT_CALLER, bytes));
+  }
+
+  private usable(found: ResolvedPath): ResolvedPath {
+    if (!isEntryName(found.name) && found.attributes === undefined) throw new PosixError('EINVAL');
+    return { ...found, name: Buffer.from(found.name) };
+  }
+
+  private makeDirectories(path: Buffer, mode: number): void {
+    let directory = ROOT_INODE;
+    for (let start = 0; start < path.length; ) {
+      const slash = path.indexOf(SLASH, start);
+      const end = slash < 0 ? path.length : slash;
+      if (end > start) {
+        const prefix = path.subarray(0, end);
+        const found = resolvePath(this.live, ROOT_CALLER, prefix);
+        if (found.attributes === undefined) {
+          directory = this.live.mkdir(
+            ROOT_CALLER,
+            found.parent,
+            Buffer.from(found.name),
+            mode | S_IFDIR,
+          ).inode;
+        } else if ((found.attributes.mode & S_IFMT) !== S_IFDIR) throw new PosixError('ENOTDIR');
+        else directory = found.attributes.inode;
+      }
+      start = end + 1;
+    }
+    void directory;
+  }
+}

@@ -1,0 +1,213 @@
+/**
+ * A state of the store as a program reads it: values by path. The live state and past ones look the same; a past one
+ * is pinned until it is closed.
+ */
+import { LsnfsError, PosixError } from '../errors.ts';
+import {
+  type Attributes,
+  type FileSystem,
+  O_RDONLY,
+  ROOT_CALLER,
+  ROOT_INODE,
+  S_IFBLK,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFIFO,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+  S_IFSOCK,
+} from '../vfs/file-system.ts';
+import { resolvePath } from '../vfs/path.ts';
+
+/** A path: text in UTF-8, or bytes. A leading slash changes nothing. */
+export type PathLike = string | Uint8Array;
+
+export type EntryType =
+  | 'file'
+  | 'directory'
+  | 'symlink'
+  | 'fifo'
+  | 'socket'
+  | 'character-device'
+  | 'block-device';
+
+/** What `stat` tells. Times are milliseconds since 1970 with a fraction. */
+export interface Stat {
+  readonly type: EntryType;
+  readonly inode: number;
+  /** Permission bits with setuid, setgid and sticky. */
+  readonly mode: number;
+  readonly links: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly size: number;
+  readonly accessedMs: number;
+  readonly modifiedMs: number;
+  readonly changedMs: number;
+  readonly createdMs: number;
+}
+
+export interface Entry {
+  /** UTF-8; bytes that are not are replaced, `nameBytes` has them. */
+  readonly name: string;
+  readonly nameBytes: Buffer;
+  readonly type: EntryType;
+  readonly inode: number;
+}
+
+const TYPES = new Map<number, EntryType>([
+  [S_IFREG, 'file'],
+  [S_IFDIR, 'directory'],
+  [S_IFLNK, 'symlink'],
+  [S_IFIFO, 'fifo'],
+  [S_IFSOCK, 'socket'],
+  [S_IFCHR, 'character-device'],
+  [S_IFBLK, 'block-device'],
+]);
+
+export function pathBytes(path: PathLike): Uint8Array {
+  if (typeof path === 'string') return Buffer.from(path === '' ? '/' : path, 'utf8');
+  return path.length === 0 ? Buffer.from('/') : path;
+}
+
+/** Runs `work`; a plain POSIX answer comes out with the path in its message. */
+export function named<T>(path: PathLike, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof PosixError && error.message === error.code) {
+      throw new PosixError(error.errno, typeof path === 'string' ? path : Buffer.from(path).toString('utf8'));
+    }
+    throw error;
+  }
+}
+
+function milliseconds(seconds: number, nanoseconds: number): number {
+  return seconds * 1000 + nanoseconds / 1e6;
+}
+
+export class View {
+  protected readonly fileSystem: FileSystem;
+  private readonly onClose: () => void;
+
+  constructor(fileSystem: FileSystem, onClose: () => void) {
+    this.fileSystem = fileSystem;
+    this.onClose = onClose;
+  }
+
+  /** LSN of the state: of its last transaction. */
+  get lsn(): number {
+    return this.fileSystem.lsn;
+  }
+
+  /** The content of a file, or undefined when there is nothing at the path. @throws PosixError EISDIR, ENOTDIR, … */
+  get(path: PathLike): Buffer | undefined {
+    return named(path, () => {
+      const attributes = this.find(path, true);
+      return attributes === undefined ? undefined : this.content(attributes);
+    });
+  }
+
+  /** The content of a file, or a part of it. @throws PosixError ENOENT when there is nothing at the path. */
+  read(path: PathLike, range: { offset?: number; length?: number } = {}): Buffer {
+    return named(path, () => {
+      const attributes = this.find(path, true);
+      if (attributes === undefined) throw new PosixError('ENOENT');
+      return this.content(attributes, range.offset, range.length);
+    });
+  }
+
+  private content(attributes: Attributes, offset = 0, length = Number.POSITIVE_INFINITY): Buffer {
+    if ((attributes.mode & S_IFMT) === S_IFDIR) throw new PosixError('EISDIR');
+    if (!(offset >= 0) || !(length >= 0))
+      throw new LsnfsError('INVALID_INPUT', 'offset and length count from 0 up');
+    const count = Math.max(0, Math.min(length, attributes.size - offset));
+    const { fileSystem } = this;
+    const handle = fileSystem.open(ROOT_CALLER, attributes.inode, O_RDONLY);
+    try {
+      const bytes = Buffer.alloc(count);
+      let filled = 0;
+      while (filled < count) {
+        const got = fileSystem.read(handle, offset + filled, bytes, filled, count - filled);
+        if (got === 0) break;
+        filled += got;
+      }
+      return filled === count ? bytes : bytes.subarray(0, filled);
+    } finally {
+      fileSystem.release(handle);
+    }
+  }
+
+  /** What is at the path, or undefined. A symbolic link at the end is described itself. */
+  stat(path: PathLike): Stat | undefined {
+    return named(path, () => {
+      const a = this.find(path, false);
+      if (a === undefined) return undefined;
+      return {
+        type: TYPES.get(a.mode & S_IFMT) ?? 'file',
+        inode: a.inode,
+        mode: a.mode & 0o7777,
+        links: a.links,
+        uid: a.uid,
+        gid: a.gid,
+        size: a.size,
+        accessedMs: milliseconds(a.accessSeconds, a.accessNanoseconds),
+        modifiedMs: milliseconds(a.modifySeconds, a.modifyNanoseconds),
+        changedMs: milliseconds(a.changeSeconds, a.changeNanoseconds),
+        createdMs: milliseconds(a.birthSeconds, a.birthNanoseconds),
+      };
+    });
+  }
+
+  /** Where a symbolic link leads. */
+  readlink(path: PathLike): Buffer {
+    return named(path, () => {
+      const attributes = this.find(path, false);
+      if (attributes === undefined) throw new PosixError('ENOENT');
+      return Buffer.from(this.fileSystem.readlink(ROOT_CALLER, attributes.inode));
+    });
+  }
+
+  /** The entries of a directory, in the order of their names' bytes. @throws PosixError ENOENT, ENOTDIR */
+  list(path: PathLike = '/'): Entry[] {
+    return named(path, () => {
+      const attributes = this.find(path, true);
+      if (attributes === undefined) throw new PosixError('ENOENT');
+      const { fileSystem } = this;
+      const handle = fileSystem.opendir(ROOT_CALLER, attributes.inode);
+      try {
+        const entries: Entry[] = [];
+        fileSystem.readdir(handle, 0, (name, inode, mode) => {
+          const nameBytes = Buffer.from(name);
+          const text = nameBytes.toString('utf8');
+          if (text !== '.' && text !== '..') {
+            entries.push({ name: text, nameBytes, type: TYPES.get(mode & S_IFMT) ?? 'file', inode });
+          }
+          return true;
+        });
+        return entries;
+      } finally {
+        fileSystem.releasedir(handle);
+      }
+    });
+  }
+
+  protected find(path: PathLike, followLast: boolean): Attributes | undefined {
+    try {
+      const found = resolvePath(this.fileSystem, ROOT_CALLER, pathBytes(path), {
+        followLast,
+        start: ROOT_INODE,
+      });
+      return found.attributes === undefined ? undefined : { ...found.attributes };
+    } catch (error) {
+      if (error instanceof PosixError && error.code === 'ENOENT') return undefined;
+      throw error;
+    }
+  }
+
+  /** Lets go of the state. */
+  close(): void {
+    this.onClose();
+  }
+}
