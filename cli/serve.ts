@@ -6,6 +6,7 @@
  */
 import { writeSync } from 'node:fs';
 import { abortConnection } from '../fuse/mount.ts';
+import type { MountedDatabaseOptions } from '../fuse/mounted-database.ts';
 import { type MountHandle, startMount } from '../fuse/server.ts';
 import { LsnfsError } from '../src/errors.ts';
 import { isJsonObject, type JsonObject } from '../src/plugin/control-protocol.ts';
@@ -33,6 +34,16 @@ export function logTo(descriptor: number): Log {
       // A full disk must not end the daemon because of its log.
     }
   };
+}
+
+/** What opens the database on the store thread: compiled, or the source where Node runs that. */
+function databaseModule(): string {
+  const file = import.meta.url.endsWith('.ts') ? 'mounted-database.ts' : 'mounted-database.js';
+  return new URL(`../fuse/${file}`, import.meta.url).href;
+}
+
+function databaseOptions({ storePath, mountpoint, commitIntervalMs }: ServeOptions): MountedDatabaseOptions {
+  return { store: storePath, mountpoint, ...(commitIntervalMs !== undefined && { commitIntervalMs }) };
 }
 
 /** Performs an operation on the store thread, on what programs see at this moment. */
@@ -96,7 +107,7 @@ export async function serveMount(
     allowOther: options.allowOther,
     nonEmpty: options.nonEmpty,
     snapdirVisible: options.snapdir === 'visible',
-    databaseModule: DATABASE_MODULE,
+    databaseModule: databaseModule(),
     databaseOptions: databaseOptions(options),
     log: (message) => {
       log(message);
