@@ -126,6 +126,7 @@ export abstract class ReadOperations {
     const { listing } = handle;
     if (listing === null) throw new PosixError('ENOTDIR');
     const directory = this.inodeOf(handle);
+    if (directory.links === 0) throw new PosixError('ENOENT', 'the directory was removed');
     if (cookie === 0) listing.clear();
     if (cookie < COOKIE_DOT) {
       if (!sink(NAME_DOT, directory.inode, S_IFDIR, COOKIE_DOT)) return;
