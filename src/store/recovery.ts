@@ -141,6 +141,7 @@ export interface ReplayResult {
   /** Checksum of the last frame before that; undefined when there is none. */
   previousChecksum: number | undefined;
   timeMicroseconds: number;
+  /** Transactions that changed something. */
   transactions: number;
   /** Why replay ended, in a sentence. */
   reason: string;
@@ -210,7 +211,7 @@ export function replay(
       result.endLsn = transaction.endLsn;
       result.previousChecksum = transaction.checksum;
       result.timeMicroseconds = transaction.timeMicroseconds;
-      result.transactions++;
+      if (!isOnlyCheckpoint(transaction.payload)) result.transactions++;
     }
     result.reason = reader.end?.reason ?? '';
     result.previousChecksum ??= reader.end?.previousChecksum;
@@ -218,6 +219,13 @@ export function replay(
   } finally {
     reader.close();
   }
+}
+
+/** A checkpoint record changes nothing: a log that holds no more than that was closed cleanly. */
+function isOnlyCheckpoint(payload: Uint8Array): boolean {
+  const records = new RecordReader(payload);
+  while (records.next()) if (records.op !== RECORD.checkpoint) return false;
+  return true;
 }
 
 /** Whether all data pages that the transaction names are in the data file. */

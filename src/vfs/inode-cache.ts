@@ -3,8 +3,8 @@
  *
  * There is at most one Inode object for an inode number that an open handle pins; it serves as the Attributes of
  * that inode too, so that getattr copies nothing. The cache is write-through: a change of an Inode is put into the
- * tree in the same operation, so anything unpinned can be dropped at any time. Eviction is second chance in the
- * order of a Map: what was used since it was last looked at goes to the end.
+ * tree in the same operation, so anything unpinned can be dropped at any time. Eviction is by clock (second
+ * chance), over an array: a Map that is used as a queue walks over all that was deleted from its front.
  */
 import { FLAG_INLINE, InodeRecord } from '../encoding/inode.ts';
 import type { Attributes } from './file-system.ts';
@@ -43,6 +43,9 @@ const EVICTION_STEPS = 16;
 export class InodeCache {
   private readonly inodes = new Map<number, Inode>();
   private readonly capacity: number;
+  /** The clock: as many places as the capacity, in order of arrival; it may still hold what was deleted. */
+  private readonly clock: Inode[] = [];
+  private hand = 0;
 
   constructor(capacity: number) {
     // An operation holds a handful of inodes at once and must not lose one of them to another.
@@ -61,7 +64,8 @@ export class InodeCache {
 
   add(inode: Inode): void {
     this.inodes.set(inode.inode, inode);
-    if (this.inodes.size > this.capacity) this.evict();
+    if (this.clock.length < this.capacity) this.clock.push(inode);
+    else this.replace(inode);
   }
 
   delete(inode: number): void {
@@ -70,17 +74,29 @@ export class InodeCache {
 
   clear(): void {
     this.inodes.clear();
+    this.clock.length = 0;
+    this.hand = 0;
   }
 
-  private evict(): void {
-    let steps = 0;
-    for (const [number, inode] of this.inodes) {
-      this.inodes.delete(number);
-      if (inode.pins > 0 || inode.used) {
-        inode.used = false;
-        this.inodes.set(number, inode);
+  /** Puts an inode in the place of the first one that the hand finds unused and unpinned. */
+  private replace(inode: Inode): void {
+    for (let steps = 0; ; steps++) {
+      if (this.hand === this.clock.length) this.hand = 0;
+      const candidate = this.clock[this.hand]!;
+      const current = this.inodes.get(candidate.inode) === candidate;
+      if (current && steps < EVICTION_STEPS && (candidate.pins > 0 || candidate.used)) {
+        candidate.used = false;
+        this.hand++;
+        continue;
       }
-      if (this.inodes.size <= this.capacity || ++steps === EVICTION_STEPS) return;
+      if (current && candidate.pins > 0) {
+        // Everything around is pinned: the clock grows.
+        this.clock.push(inode);
+        return;
+      }
+      if (current) this.inodes.delete(candidate.inode);
+      this.clock[this.hand++] = inode;
+      return;
     }
   }
 }
