@@ -5,13 +5,19 @@
  * It is the daemon's own process (daemon.ts), or, with `lsnfs mount --foreground`, the command's.
  */
 import { writeSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { abortConnection } from '../fuse/mount.ts';
 import type { MountedDatabaseOptions } from '../fuse/mounted-database.ts';
 import { type MountHandle, startMount } from '../fuse/server.ts';
 import { LsnfsError } from '../src/errors.ts';
+import { connectToStore } from '../src/plugin/control-client.ts';
 import { isJsonObject, type JsonObject } from '../src/plugin/control-protocol.ts';
 import { type ControlServer, startControlServer } from '../src/plugin/control-server.ts';
 import { needsFlushedMount } from '../src/plugin/operations.ts';
+
+/** How long a store that is in use, but not served, is waited for. */
+const IN_USE_PATIENCE_MS = 5000;
+const IN_USE_STEP_MS = 100;
 
 export interface ServeOptions {
   readonly storePath: string;
@@ -73,6 +79,34 @@ async function endMount(handle: MountHandle, count: number, log: Log): Promise<v
   }
 }
 
+/** Whether a process answers for the store, as a daemon does; one that was just killed does not. */
+async function isServed(storePath: string): Promise<boolean> {
+  const client = await connectToStore(storePath);
+  if (client === undefined) return false;
+  try {
+    await client.request('snapshotList');
+    return true;
+  } catch (error) {
+    return !(error instanceof LsnfsError && error.code === 'STORE_CLOSED');
+  } finally {
+    client.close();
+  }
+}
+
+/** A store may be in use for a moment by another command, or by a daemon that is ending: that is waited for. */
+async function whenNotInUse<Result>(storePath: string, work: () => Promise<Result>): Promise<Result> {
+  const deadline = Date.now() + IN_USE_PATIENCE_MS;
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      const inUse = error instanceof LsnfsError && error.code === 'STORE_IN_USE';
+      if (!inUse || Date.now() > deadline || (await isServed(storePath))) throw error;
+    }
+    await sleep(IN_USE_STEP_MS);
+  }
+}
+
 /**
  * Mounts, calls `ready`, and returns when the mount is gone and the store closed. `notice` hears what is said before
  * that: the remains of a crashed mount that were cleaned up, for example.
@@ -100,20 +134,22 @@ export async function serveMount(
   }
   // The terminal where it was started may go.
   process.on('SIGHUP', () => {});
-  handle = await startMount({
-    store: options.storePath,
-    mountpoint: options.mountpoint,
-    readOnly: options.readOnly,
-    allowOther: options.allowOther,
-    nonEmpty: options.nonEmpty,
-    snapdirVisible: options.snapdir === 'visible',
-    databaseModule: databaseModule(),
-    databaseOptions: databaseOptions(options),
-    log: (message) => {
-      log(message);
-      if (!isReady) notice(message);
-    },
-  });
+  handle = await whenNotInUse(options.storePath, () =>
+    startMount({
+      store: options.storePath,
+      mountpoint: options.mountpoint,
+      readOnly: options.readOnly,
+      allowOther: options.allowOther,
+      nonEmpty: options.nonEmpty,
+      snapdirVisible: options.snapdir === 'visible',
+      databaseModule: databaseModule(),
+      databaseOptions: databaseOptions(options),
+      log: (message) => {
+        log(message);
+        if (!isReady) notice(message);
+      },
+    }),
+  );
   let control: ControlServer | undefined;
   let failure: unknown;
   try {

@@ -113,7 +113,9 @@ function startTicks(pid: number): string | undefined {
   try {
     const stat = fs.readFileSync(`/proc/${pid}/stat`, 'latin1');
     // The second field is the command in parentheses and may contain anything.
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    // A zombie has ended: it waits for a parent that may never ask (process 1 of a container, for one).
+    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
   } catch (error) {
     if (systemErrorCode(error) === 'ENOENT' || systemErrorCode(error) === 'ESRCH') return undefined;
     throw error;
