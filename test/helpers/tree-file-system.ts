@@ -16,6 +16,8 @@ import type {
 import * as vfs from '../../src/vfs/file-system.ts';
 
 const BLOCK = 4096;
+/** Larger files are EFBIG: every loop over a range stays short, whatever is asked for. */
+const LARGEST = 2 ** 31;
 
 class Node implements Attributes {
   inode: number;
@@ -184,6 +186,7 @@ export class TreeFileSystem implements FileSystem {
     return node;
   }
   private resize(node: Node, size: number): void {
+    if (size > LARGEST) fail('EFBIG');
     if (size < node.size) {
       const last = Math.floor(size / BLOCK);
       for (const block of [...node.data.keys()]) if (block > last) node.data.delete(block);
@@ -369,6 +372,7 @@ export class TreeFileSystem implements FileSystem {
     killPrivileges: boolean,
   ): number {
     const { node } = this.file(handle);
+    if (offset + length > LARGEST) fail('EFBIG');
     this.change();
     this.writeNode(node, offset, source, sourceStart, length);
     if (killPrivileges && caller.uid !== 0) node.mode &= ~(vfs.S_ISUID | vfs.S_ISGID);
@@ -410,6 +414,7 @@ export class TreeFileSystem implements FileSystem {
   fallocate(_caller: Caller, handle: number, mode: number, offset: number, length: number): void {
     const { node } = this.file(handle);
     if (length <= 0) fail('EINVAL');
+    if (offset + length > LARGEST) fail('EFBIG');
     this.change();
     const end = offset + length;
     if ((mode & (vfs.FALLOC_FL_PUNCH_HOLE | vfs.FALLOC_FL_ZERO_RANGE)) !== 0) {
@@ -443,7 +448,8 @@ export class TreeFileSystem implements FileSystem {
     length: number,
   ): number {
     const source = this.file(sourceHandle).node;
-    const count = Math.max(0, Math.min(length, source.size - sourceOffset));
+    const count = Math.max(0, Math.min(length, source.size - sourceOffset, 1 << 20));
+    if (targetOffset + count > LARGEST) fail('EFBIG');
     const bytes = new Uint8Array(count);
     this.read(sourceHandle, sourceOffset, bytes, 0, count);
     this.change();
