@@ -14,8 +14,8 @@ const LOG_NAME = 'lsnfs.log';
 
 /** The compiled entry, or the source where Node runs that. */
 function daemonPath(): string {
-  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-  return fileURLToPath(new URL(`./daemon.${extension}`, import.meta.url));
+  const isSource = import.meta.url.endsWith('.ts');
+  return fileURLToPath(new URL(isSource ? './daemon.ts' : './daemon.js', import.meta.url));
 }
 
 /** The log of the store; undefined where none can be kept: no store, or nothing can be written there. */

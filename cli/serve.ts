@@ -44,8 +44,9 @@ export function logTo(descriptor: number): Log {
 
 /** What opens the database on the store thread: compiled, or the source where Node runs that. */
 function databaseModule(): string {
-  const file = import.meta.url.endsWith('.ts') ? 'mounted-database.ts' : 'mounted-database.js';
-  return new URL(`../fuse/${file}`, import.meta.url).href;
+  const isSource = import.meta.url.endsWith('.ts');
+  return new URL(isSource ? '../fuse/mounted-database.ts' : '../fuse/mounted-database.js', import.meta.url)
+    .href;
 }
 
 function databaseOptions({ storePath, mountpoint, commitIntervalMs }: ServeOptions): MountedDatabaseOptions {
