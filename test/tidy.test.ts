@@ -62,9 +62,11 @@ function importsOf(file: string): Import[] {
   const types = new Set(
     [...text.matchAll(/^import\s+type\s[^'";]*?from\s+'([^']+)'/gm)].map((match) => match[1]!),
   );
-  const named = [...text.matchAll(/['"`](\.{1,2}\/[\w./-]+\.(?:ts|js))['"`]/g)].map((match) => match[1]!);
+  const named = [...text.matchAll(/['"`](\.{1,2}\/[\w./-]+\.(?:ts|js|\$\{extension\}))['"`]/g)].map(
+    (match) => match[1]!,
+  );
   return [...new Set(named)].map((specifier) => ({
-    path: normalize(join(dirname(file), specifier)).replace(/\.js$/, '.ts'),
+    path: normalize(join(dirname(file), specifier)).replace(/\.(js|\$\{extension\})$/, '.ts'),
     typeOnly: types.has(specifier),
   }));
 }
