@@ -22,7 +22,7 @@ import {
 import { crc32 } from '../encoding/checksum.ts';
 import { decodeExtent, UNWRITTEN } from '../encoding/extent.ts';
 import { extentKeyBlock, KIND_EXTENT, TREE, type TreeId } from '../encoding/keys.ts';
-import type { PageRef } from '../encoding/page.ts';
+import { isTemporary, type PageRef } from '../encoding/page.ts';
 import { decodeVersionRoot } from '../encoding/root.ts';
 import { LsnfsError } from '../errors.ts';
 import type { Store } from './store.ts';
@@ -73,7 +73,8 @@ export function checkStore(store: Store): StoreReport {
 
   /** Marks what hangs below a reference; pages seen before are known with all that they lead to. */
   const walk = (ref: Readonly<PageRef>, tree: TreeId, who: string): void => {
-    if (ref.number === 0 || marks[ref.number] === REACHABLE) return;
+    // Temporary: the list of versions of a store that was never changed exists in memory only.
+    if (ref.number === 0 || isTemporary(ref.number) || marks[ref.number] === REACHABLE) return;
     guard(who, () => {
       const { bytes } = cache.get(ref.number, ref.lsn, ref.checksum);
       mark(ref.number, 1, REACHABLE, who);
@@ -148,6 +149,10 @@ export function checkStore(store: Store): StoreReport {
   }
   for (const row of catalog.freeRows()) mark(row.page, row.count, FREE, 'the free tree');
   for (const run of freeSpace.spare) mark(run.page, run.count, FREE, 'the spare runs');
+  // Taken since the checkpoint and given back: the free tree has not seen them yet.
+  for (const run of freeSpace.freeWithin(freeSpace.persistedFrontier, freeSpace.frontier)) {
+    mark(run.page, run.count, FREE, 'free space beyond the checkpoint');
+  }
   let leaked = 0;
   let firstLeak = 0;
   for (let page = 0; page < marks.length; page++) {

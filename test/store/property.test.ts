@@ -72,7 +72,7 @@ for (const pageSize of [4096, 8192] as const) {
     let model = new Model();
     const history: { lsn: number; model: Model }[] = [];
 
-    const change = (): void => {
+    const change = (keep = true): void => {
       const { live } = store;
       live.begin();
       for (let i = random.below(6); i >= 0; i--) {
@@ -100,10 +100,11 @@ for (const pageSize of [4096, 8192] as const) {
           model.unmap(inode, first * pageSize, (first + count) * pageSize);
         }
       }
-      live.commit();
+      if (keep) live.commit();
+      else live.rollback();
     };
 
-    for (let round = 0; round < 250; round++) {
+    for (let round = 0; round < 160; round++) {
       const what = random.below(20);
       if (what < 14) {
         change();
@@ -118,6 +119,11 @@ for (const pageSize of [4096, 8192] as const) {
           store.live.rollbackTransaction();
           model = before;
         }
+      } else if (what === 16 && random.below(2) === 0) {
+        // A change that fails midway: the live state is rebuilt from the last checkpoint and the log.
+        const before = model.clone();
+        change(false);
+        model = before;
       } else if (what < 18) {
         for (let i = random.below(8); i >= 0; i--) store.backgroundStep(0);
       } else if (what === 18) {
