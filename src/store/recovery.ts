@@ -152,6 +152,8 @@ export interface ReplayHost {
   readonly freeSpace: FreeSpace;
   /** A transaction that named a snapshot was applied: its state is to become a version. */
   snapshotApplied(): void;
+  /** Something that was durable is not what it was; replay goes on. */
+  damaged(message: string): void;
 }
 
 /** Replays the log onto the live state, up to the first transaction that is not whole. */
@@ -177,12 +179,16 @@ export function replay(
     reason: '',
   };
   const buffer = Buffer.allocUnsafeSlow(state.pageSize);
+  let durableLsn: number | undefined;
   try {
     for (const transaction of reader) {
       let snapshots = 0;
       if (!dataIsWhole(transaction.payload, data, buffer)) {
         result.reason = `the transaction that ends at ${transaction.endLsn} names data that was not written`;
-        return result;
+        durableLsn ??= claimedDurable(directory, control, transaction.startLsn, knownDurableLsn);
+        if (transaction.endLsn > durableLsn) return result;
+        // It was durable once: not a torn end but damage. Reading the page is an error; the rest must not go with it.
+        host.damaged(`the data of the transaction that ends at ${transaction.endLsn} is damaged`);
       }
       applyTransaction(
         state,
@@ -226,6 +232,26 @@ function isOnlyCheckpoint(payload: Uint8Array): boolean {
   const records = new RecordReader(payload);
   while (records.next()) if (records.op !== RECORD.checkpoint) return false;
   return true;
+}
+
+/** The highest LSN that the rest of the log, or the caller, says was durable. */
+function claimedDurable(
+  directory: StorageDirectory,
+  control: ControlBlock,
+  from: number,
+  known: number,
+): number {
+  const reader = new LogReader(directory, {
+    storeId: control.storeId,
+    segmentSize: control.segmentSize,
+    from,
+  });
+  try {
+    while (reader.next() !== undefined);
+    return Math.max(known, reader.end?.durableLsn ?? 0);
+  } finally {
+    reader.close();
+  }
 }
 
 /** Whether all data pages that the transaction names are in the data file. */

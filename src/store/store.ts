@@ -327,6 +327,7 @@ export class Store {
         return self.freeSpace;
       },
       snapshotApplied: () => this.seal(),
+      damaged: (message) => this.options.warn?.(message),
     });
   }
 
@@ -668,6 +669,7 @@ export class Store {
       segmentSize: this.control.segmentSize,
       from,
       limit: to,
+      knownDurableLsn: Math.min(to, this.log.durableLsn),
       searchBehindEnd: false,
     });
     try {
