@@ -17,20 +17,19 @@ export const avaPath = join(projectDirectory, 'node_modules', 'ava', 'entrypoint
  */
 export function runAva([program, ...args], variables = {}) {
   const env = { ...process.env, ...variables };
-  // Our own name for the tests' sake, npm's for nobody's.
-  delete env.npm_lifecycle_event;
   const child = spawn(program, args, { cwd: projectDirectory, stdio: ['ignore', 'pipe', 'inherit'], env });
-  let tail = '';
+  /** @type {Buffer[]} */
+  const output = [];
   child.stdout.on('data', (chunk) => {
     process.stdout.write(chunk);
-    tail = (tail + chunk.toString('utf8')).slice(-1_000_000);
+    output.push(chunk);
   });
   return new Promise((resolve) => {
     child.on('error', (error) => {
       process.stdout.write(`cannot run ${program}: ${error.message}\n`);
       resolve({ passed: 0, failed: 1, skipped: 0 });
     });
-    child.on('close', (code) => resolve(summarise(tail, code)));
+    child.on('close', (code) => resolve(summarise(Buffer.concat(output).toString('utf8'), code)));
   });
 }
 
@@ -45,11 +44,13 @@ function summarise(output, code) {
     const match = lines.map((line) => pattern.exec(line.trim())).findLast((found) => found !== null);
     return match === undefined ? 0 : Number(match[1]);
   };
-  const passed = last(/^(\d+) tests? passed$/) || last(/^(\d+) passed$/);
-  const skipped = last(/^(\d+) tests? skipped$/) || last(/^(\d+) skipped$/);
+  // AVA leaves the passes out of its summary when something failed; its list has them.
+  const passed = last(/^(\d+) tests? passed$/) || lines.filter((line) => line.startsWith('  ✔ ')).length;
+  const skipped = last(/^(\d+) tests? skipped$/);
   const failures =
     last(/^(\d+) tests? failed$/) +
     last(/^(\d+) hooks? failed$/) +
+    last(/^(\d+) tests? remained pending after/) +
     last(/^(\d+) uncaught exceptions?$/) +
     last(/^(\d+) unhandled rejections?$/);
   const failed = failures > 0 ? failures : code === 0 && passed > 0 ? 0 : 1;

@@ -56,8 +56,15 @@ async function until(condition: () => boolean): Promise<boolean> {
   return false;
 }
 
+/** Whether a process runs; a zombie waits only for process 1 to ask how it ended. */
 function lives(pid: number): boolean {
-  return existsSync(`/proc/${pid}`);
+  if (!existsSync(`/proc/${pid}`)) return false;
+  try {
+    return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+  } catch {
+    // It ended between the two looks.
+    return false;
+  }
 }
 
 mounted(
@@ -70,7 +77,7 @@ mounted(
     const { lsn } = (await lsnfsJson('commit', mountpoint)) as { lsn: number };
     const questions = [
       ['ls', '-al', 'TARGET', 'a'],
-      ['ls', '-a', 'TARGET', 'a/b', '--json'],
+      ['ls', '-a', 'TARGET', '@first/a', '--json'],
       ['ls', 'TARGET', '@'],
       ['ls', '-l', 'TARGET', '@first/a'],
       ['cat', 'TARGET', 'a/b/f', '@first/a/b/f', `@lsn-${lsn}/a/link/f`],
