@@ -11,21 +11,22 @@ export interface Timestamp {
   nanoseconds: number;
 }
 
-let offset = Date.now() - performance.now();
+/** What `performance.now()` showed when the millisecond `baseWall` began, as far as that is known. */
+let baseWall = Date.now();
+let baseFine = performance.now();
+const LAST_NANOSECOND = 0.999999;
 
 /** Writes the present time into `time`. */
 export function systemClock(time: Timestamp): void {
   const wall = Date.now();
   const fine = performance.now();
-  let milliseconds = offset + fine;
-  if (milliseconds < wall) {
-    offset = wall - fine;
-    milliseconds = wall;
-  } else if (milliseconds >= wall + 1) {
-    offset = wall + 0.999 - fine;
-    milliseconds = wall + 0.999;
+  let fraction = fine - baseFine - (wall - baseWall);
+  if (fraction < 0 || fraction >= 1) {
+    fraction = fraction < 0 ? 0 : LAST_NANOSECOND;
+    baseWall = wall;
+    baseFine = fine - fraction;
   }
   const seconds = Math.floor(wall / 1000);
   time.seconds = seconds;
-  time.nanoseconds = Math.min(999_999_999, Math.floor((milliseconds - seconds * 1000) * 1_000_000));
+  time.nanoseconds = (wall - seconds * 1000) * 1_000_000 + Math.floor(fraction * 1_000_000);
 }
