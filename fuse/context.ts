@@ -17,6 +17,7 @@ import {
   S_IFREG,
   type Volume,
 } from '../src/vfs/file-system.ts';
+import { PastFileSystem } from '../src/vfs/past-file-system.ts';
 import { Doors } from './doors.ts';
 import type { Negotiated } from './negotiate.ts';
 import { ENTRY_OUT, WAKE_DOOR, WAKE_INODE } from './protocol.ts';
@@ -33,14 +34,6 @@ export const WHILE_WRITTEN = 1;
 
 export type Handler = (context: Context) => number;
 
-/**
- * A file system that inherits default ACLs by itself; the kernel then leaves the umask to the server, and it holds
- * only where the directory has none.
- */
-export interface InheritsAcls {
-  hasDefaultAcl(directory: number): boolean;
-}
-
 export interface SessionOptions {
   readonly volume: Volume;
   /** Everything that ends at or before it is on stable storage. */
@@ -54,6 +47,11 @@ export interface SessionOptions {
   readonly writeBack?: (ticket: number, inode: number) => void;
   /** What is logged: an unexpected error with its stack, a request that nobody should send. */
   readonly log: (message: string) => void;
+  /**
+   * The live file system inherits default ACLs by itself, and applies the caller's umask where there is none: the
+   * kernel leaves both to it (POSIX_ACL, DONT_MASK). Default: no.
+   */
+  readonly inheritsAcls?: boolean;
   /** Whether a listing of the live root shows the snapshots' names. Default: no. */
   readonly snapdirVisible?: boolean;
   /**
@@ -92,15 +90,29 @@ class RequestCaller implements Caller {
   pid = 0;
 }
 
+/** Who makes a file: the umask is still to be applied. */
+class CreatingCaller extends RequestCaller {
+  umask = 0;
+}
+
 interface OpenFile {
   readonly inode: number;
   readonly writable: boolean;
+}
+
+/**
+ * Whether what is behind the door stays as it is. A past state does even when the name by which it was entered may
+ * come to mean another: that one has another door.
+ */
+export function neverChanges(door: Door): boolean {
+  return door.immutable || door.fileSystem instanceof PastFileSystem;
 }
 
 export class Context {
   readonly request = new Request();
   readonly reply = new Reply();
   readonly caller = new RequestCaller();
+  private readonly creatingCaller = new CreatingCaller();
   readonly options: SessionOptions;
   readonly volume: Volume;
   readonly live: FileSystem;
@@ -137,7 +149,7 @@ export class Context {
 
   /** Whether what is behind the door (0: live) never changes behind the kernel's back. */
   isCacheable(door: number): boolean {
-    return door === 0 || door === WAKE_DOOR || this.doors.byNumber(door).immutable;
+    return door === 0 || door === WAKE_DOOR || neverChanges(this.doors.byNumber(door));
   }
 
   /** For how long the attributes of a node hold. */
@@ -164,7 +176,7 @@ export class Context {
       return;
     }
     const use = this.doors.byNumber(door);
-    const seconds = use.immutable ? FOREVER : 0;
+    const seconds = neverChanges(use) ? FOREVER : 0;
     this.reply.entry(offset, door, a, seconds, seconds);
     use.fileSystem.remember(inode, 1);
     this.doors.retain(use, 1);
@@ -173,8 +185,8 @@ export class Context {
   /** Answers with the root behind a door that was found at the live root by `name`. */
   doorReply(door: Door, name: Uint8Array): number {
     const a = door.fileSystem.getattr(ROOT_CALLER, ROOT_INODE);
-    const seconds = door.immutable ? FOREVER : 0;
-    this.reply.entry(0, door.number, a, seconds, seconds);
+    const nameSeconds = door.immutable ? FOREVER : 0;
+    this.reply.entry(0, door.number, a, nameSeconds, neverChanges(door) ? FOREVER : 0);
     door.fileSystem.remember(ROOT_INODE, 1);
     this.doors.retain(door, 1, name);
     return ENTRY_OUT.SIZE;
@@ -239,10 +251,15 @@ export class Context {
     return NO_REPLY;
   }
 
-  /** The permission bits of a new file: without the umask's, unless a default ACL stands in for it. */
-  creationMode(parent: number, mode: number, umask: number): number {
-    if (this.negotiated?.serverMask !== true || this.request.door !== 0) return mode;
-    return (this.live as FileSystem & InheritsAcls).hasDefaultAcl(parent) ? mode : mode & ~(umask & 0o777);
+  /** Who makes a file, with the umask when the kernel has left it to the server. */
+  creator(umask: number): Caller {
+    const { caller, creatingCaller } = this;
+    if (this.negotiated?.serverMask !== true) return caller;
+    creatingCaller.uid = caller.uid;
+    creatingCaller.gid = caller.gid;
+    creatingCaller.pid = caller.pid;
+    creatingCaller.umask = umask & 0o777;
+    return creatingCaller;
   }
 
   /** @throws EXDEV when the nodes are behind different doors. */

@@ -6,6 +6,8 @@ import type { Invalidation } from './notify.ts';
 
 export interface MountedDatabase {
   readonly volume: Volume;
+  /** The live file system inherits default ACLs and applies `Caller.umask` itself. Default: no, and no ACLs. */
+  readonly inheritsAcls?: boolean;
   /**
    * When everything up to `lsn` is durable, writes `ok` to the descriptor, or `failure` when that fails: exactly
    * one of the two, once, and from whatever thread.

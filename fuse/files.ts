@@ -72,9 +72,10 @@ export function create(c: Context): number {
   const { request } = c;
   const { door, inode } = request;
   const flags = openFlags(c, request.u32(CREATE_IN.flags));
-  const mode = c.creationMode(inode, request.u32(CREATE_IN.mode), request.u32(CREATE_IN.umask));
+  const mode = request.u32(CREATE_IN.mode);
+  const creator = c.creator(request.u32(CREATE_IN.umask));
   const name = request.name(CREATE_IN.SIZE);
-  const { attributes, handle } = c.fileSystem.create(c.caller, inode, name, mode, flags);
+  const { attributes, handle } = c.fileSystem.create(creator, inode, name, mode, flags);
   return createdReply(c, door, attributes, handle, flags);
 }
 
@@ -82,8 +83,9 @@ export function tmpfile(c: Context): number {
   const { request } = c;
   const { door, inode } = request;
   const flags = openFlags(c, request.u32(CREATE_IN.flags));
-  const mode = c.creationMode(inode, request.u32(CREATE_IN.mode), request.u32(CREATE_IN.umask));
-  const { attributes, handle } = c.fileSystem.tmpfile(c.caller, inode, mode, flags);
+  const mode = request.u32(CREATE_IN.mode);
+  const creator = c.creator(request.u32(CREATE_IN.umask));
+  const { attributes, handle } = c.fileSystem.tmpfile(creator, inode, mode, flags);
   return createdReply(c, door, attributes, handle, flags);
 }
 

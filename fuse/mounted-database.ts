@@ -40,6 +40,7 @@ export async function openMountedDatabase(given: unknown, context: MountContext)
   }
   return {
     volume: database.volume,
+    inheritsAcls: true,
     deferReply: (lsn, descriptor, ok, failure) => store.log.writeWhenDurable(lsn, descriptor, ok, failure),
     durableLsn: () => store.log.durableLsn,
     hasBackgroundWork: () => store.hasBackgroundWork(),

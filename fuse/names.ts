@@ -5,15 +5,9 @@
  * Such a name is never cached as missing (a state may come to be at any moment), and nothing is ever made, moved or
  * removed through it.
  */
-import { ERRNO, PosixError } from '../src/errors.ts';
-import {
-  ROOT_CALLER,
-  ROOT_INODE,
-  S_IFLNK,
-  S_IFMT,
-  S_IFREG,
-} from '../src/vfs/file-system.ts';
-import { type Context, FOREVER, NO_REPLY, WAKE_FILE } from './context.ts';
+import { ERRNO, LsnfsError, PosixError } from '../src/errors.ts';
+import { type Door, ROOT_CALLER, ROOT_INODE, S_IFLNK, S_IFMT, S_IFREG } from '../src/vfs/file-system.ts';
+import { type Context, FOREVER, NO_REPLY, neverChanges, WAKE_FILE } from './context.ts';
 import {
   BATCH_FORGET_IN,
   ENTRY_OUT,
@@ -58,7 +52,7 @@ export function lookup(c: Context): number {
     ? use.fileSystem.getattr(caller, inode)
     : use.fileSystem.lookup(caller, inode, name);
   if (found !== undefined) return c.entryReply(found);
-  if (!use.immutable) return -ERRNO.ENOENT;
+  if (!neverChanges(use)) return -ERRNO.ENOENT;
   c.reply.negativeEntry(FOREVER);
   return ENTRY_OUT.SIZE;
 }
@@ -75,12 +69,13 @@ function lookupLive(c: Context, parent: number, name: Uint8Array): number {
 }
 
 function lookupDoor(c: Context, name: Uint8Array): number {
-  const door = c.doors.byName(name);
-  if (door !== undefined) return c.doorReply(door, name);
   const { token } = c.options;
-  const text = Buffer.from(name).toString('latin1');
-  if (token === undefined || !text.startsWith(`@${token}-`)) return -ERRNO.ENOENT;
-  return lookupSecret(c, text.slice(token.length + 2));
+  if (token !== undefined && name.length > token.length + 2) {
+    const text = Buffer.from(name).toString('latin1');
+    if (text.startsWith(`@${token}-`)) return lookupSecret(c, text.slice(token.length + 2));
+  }
+  const door = c.doors.byName(name);
+  return door === undefined ? -ERRNO.ENOENT : c.doorReply(door, name);
 }
 
 /**
@@ -130,15 +125,17 @@ function forgetNode(c: Context, door: number, inode: number, count: number): voi
 
 export function mknod(c: Context): number {
   const { request } = c;
-  const mode = c.creationMode(request.inode, request.u32(MKNOD_IN.mode), request.u32(MKNOD_IN.umask));
+  const creator = c.creator(request.u32(MKNOD_IN.umask));
   const name = request.name(MKNOD_IN.SIZE);
-  return c.entryReply(c.fileSystem.mknod(c.caller, request.inode, name, mode, request.u32(MKNOD_IN.device)));
+  const mode = request.u32(MKNOD_IN.mode);
+  return c.entryReply(c.fileSystem.mknod(creator, request.inode, name, mode, request.u32(MKNOD_IN.device)));
 }
 
 export function mkdir(c: Context): number {
   const { request } = c;
-  const mode = c.creationMode(request.inode, request.u32(MKDIR_IN.mode), request.u32(MKDIR_IN.umask));
-  return c.entryReply(c.fileSystem.mkdir(c.caller, request.inode, request.name(MKDIR_IN.SIZE), mode));
+  const creator = c.creator(request.u32(MKDIR_IN.umask));
+  const name = request.name(MKDIR_IN.SIZE);
+  return c.entryReply(c.fileSystem.mkdir(creator, request.inode, name, request.u32(MKDIR_IN.mode)));
 }
 
 export function symlink(c: Context): number {
@@ -195,16 +192,25 @@ function renameTo(c: Context, newParentAt: number, nameAt: number, flags: number
   c.requireSameDoor(request.doorAt(newParentAt));
   const newParent = request.inodeAt(newParentAt);
   refuseDoor(c, request.inode, name);
-  refuseDoor(c, newParent, newName);
   c.fileSystem.rename(c.caller, request.inode, name, newParent, newName, flags);
   return 0;
 }
 
-/** @throws EROFS when the name at the live root is that of a past state. */
+/**
+ * @throws EROFS when the name at the live root, which is to be removed or moved, is that of a past state. (The live
+ * file system itself refuses to make or to replace such a name.)
+ */
 function refuseDoor(c: Context, parent: number, name: Uint8Array): void {
   if (name[0] !== AT_SIGN || parent !== ROOT_INODE || c.request.door !== 0) return;
   if (c.live.lookup(ROOT_CALLER, ROOT_INODE, name) !== undefined) return;
-  const door = c.doors.byName(name);
+  let door: Door | undefined;
+  try {
+    door = c.doors.byName(name);
+  } catch (error) {
+    // A name of no state that can be opened: there is nothing to remove.
+    if (error instanceof LsnfsError && error.errno === 'ENOENT') return;
+    throw error;
+  }
   if (door === undefined) return;
   // Asked for and not taken: one reference to and fro lets go of it.
   c.doors.retain(door, 1, name);

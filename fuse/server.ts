@@ -11,6 +11,7 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, writeSync } from 'node:fs';
 import { lstat, open, statfs } from 'node:fs/promises';
 import { isAbsolute, join, resolve as resolvePath } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { LsnfsError, systemErrorCode } from '../src/errors.ts';
@@ -46,6 +47,9 @@ const EVENT_LOOP_MS = 1;
 const IDLE_DOOR_SECONDS = 300;
 /** How often within that time is looked. */
 const DOOR_SWEEPS = 5;
+/** How often, and how far apart, is looked whether the kernel has given a past state back. */
+const FORGET_ATTEMPTS = 4;
+const FORGET_PAUSE_MS = 15;
 /** How far the kernel reads ahead. */
 const READAHEAD_KIBIBYTES = 1024;
 /** Files that are flushed at the same time; the thread pool has four threads. */
@@ -247,7 +251,12 @@ class MountServer implements MountHandle {
     if (idle.length === 0) return 0;
     await this.notifier.send(idle.map((door) => invalidateEntry(0, FUSE_ROOT_ID, door.name)));
     const numbers = idle.map((door) => door.number);
-    const open = new Set((await this.ask((id) => ({ kind: 'open-doors', id, numbers }))) as number[]);
+    let open = new Set<number>(numbers);
+    // The kernel gives nodes back one by one, and files that were just closed a little later.
+    for (let attempt = 0; attempt < FORGET_ATTEMPTS && open.size > 0; attempt++) {
+      if (attempt > 0) await sleep(FORGET_PAUSE_MS);
+      open = new Set((await this.ask((id) => ({ kind: 'open-doors', id, numbers }))) as number[]);
+    }
     for (const door of idle) {
       // A program has its working directory there: looked up again, the directory has its name back.
       if (open.has(door.number))

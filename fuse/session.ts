@@ -8,7 +8,7 @@
  */
 import { ERRNO, errnoOf, LsnfsError } from '../src/errors.ts';
 import * as attributes from './attributes.ts';
-import { Context, type Handler, type InheritsAcls, NO_REPLY, type SessionOptions } from './context.ts';
+import { Context, type Handler, NO_REPLY, type SessionOptions } from './context.ts';
 import * as directories from './directories.ts';
 import * as files from './files.ts';
 import * as names from './names.ts';
@@ -155,8 +155,7 @@ export class Session {
     const { context } = this;
     if (context.request.bodySize < SMALLEST_BODY[OPCODE.INIT]!) return EINVAL;
     if (context.negotiated !== undefined) return EIO;
-    const acls = typeof (context.live as Partial<InheritsAcls>).hasDefaultAcl === 'function';
-    const outcome = negotiate(context.request, context.reply, acls);
+    const outcome = negotiate(context.request, context.reply, context.options.inheritsAcls === true);
     if ('refused' in outcome) {
       this.refusal = outcome.refused;
       context.options.log(outcome.refused);

@@ -95,6 +95,7 @@ class StoreThread {
       deferReply: (lsn, ok, failure) => database.deferReply(lsn, data.descriptor, ok, failure),
       writeBack: (ticket, inode) => this.tell({ kind: 'write-back', ticket, inode }),
       log: this.log,
+      inheritsAcls: database.inheritsAcls === true,
       snapdirVisible: data.snapdirVisible,
       token: data.token,
       countRequests: data.countRequests,

@@ -1,5 +1,5 @@
 /** Whether tests may mount, and a directory to do it in that is cleaned up whatever happens. */
-import { spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -80,4 +80,64 @@ export async function shell(script: string, cwd: string, timeoutMs = 60_000): Pr
   const { code, stdout, stderr } = await runProgram('bash', ['-euc', script], { cwd, timeoutMs });
   if (code !== 0) throw new Error(`exit code ${code}\n${script}\n${stdout}\n${stderr}`);
   return stdout;
+}
+
+/** File URL of the database module that keeps a tree in memory. */
+export const TREE_DATABASE_MODULE: string = new URL(
+  import.meta.url.endsWith('.ts') ? './tree-database.ts' : './tree-database.js',
+  import.meta.url,
+).href;
+
+/** A python3 program that talks line by line, in a directory; it is ended with the test. */
+export class PythonProgram {
+  private readonly child: ChildProcess;
+  private text = '';
+  private error = '';
+  private ended = false;
+  private wake: () => void = () => {};
+
+  constructor(code: string, cwd: string) {
+    this.child = spawn('python3', ['-u', '-c', code], { cwd, stdio: ['pipe', 'pipe', 'pipe'] });
+    this.child.stdout!.setEncoding('utf8').on('data', (text: string) => {
+      this.text += text;
+      this.wake();
+    });
+    this.child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+      this.error += text;
+    });
+    this.child.stdin!.on('error', () => {});
+    this.child.once('close', () => {
+      this.ended = true;
+      this.wake();
+    });
+  }
+
+  /** The next line of its output. */
+  async line(): Promise<string> {
+    while (!this.text.includes('\n')) {
+      if (this.ended) throw new Error(`the program ended: ${this.error}`);
+      await new Promise<void>((resolve) => {
+        this.wake = resolve;
+      });
+    }
+    const end = this.text.indexOf('\n');
+    const line = this.text.slice(0, end);
+    this.text = this.text.slice(end + 1);
+    return line;
+  }
+
+  /** Gives it a line, for which it waits with input(). */
+  go(line = ''): void {
+    this.child.stdin!.write(`${line}\n`);
+  }
+
+  async end(): Promise<void> {
+    this.child.stdin!.end();
+    if (!this.ended) this.child.kill('SIGKILL');
+    while (!this.ended) {
+      await new Promise<void>((resolve) => {
+        this.wake = resolve;
+      });
+    }
+  }
 }

@@ -499,6 +499,7 @@ export class TreeFileSystem implements FileSystem {
   }
   setxattr(_caller: Caller, inode: number, name: Uint8Array, value: Uint8Array, flags: number): void {
     const { xattrs } = this.node(inode);
+    if (latin1(name).startsWith('system.')) fail('EOPNOTSUPP');
     const has = xattrs.has(latin1(name));
     if ((flags & vfs.XATTR_CREATE) !== 0 && has) fail('EEXIST');
     if ((flags & vfs.XATTR_REPLACE) !== 0 && !has) fail('ENODATA');
