@@ -276,7 +276,19 @@ function list(database: OperableDatabase, args: JsonObject): ListPage {
   return firstPage(database, directoryCursor(place));
 }
 
-function fileCursor(place: Place, start: number, length: number): Cursor {
+/** Damage is told with the path that it was met under. */
+function readNamed<Result>(path: string, work: () => Result): Result {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof LsnfsError) || !error.code.startsWith('CORRUPT_')) throw error;
+    throw new LsnfsError(error.code, `cannot read ${path}: ${error.message}`, error.details, {
+      cause: error,
+    });
+  }
+}
+
+function fileCursor(path: string, place: Place, start: number, length: number): Cursor {
   const { fileSystem, door } = place;
   const handle = fileSystem.open(ROOT_CALLER, place.attributes.inode, O_RDONLY);
   door?.retain(1);
@@ -287,7 +299,9 @@ function fileCursor(place: Place, start: number, length: number): Cursor {
       const buffer = Buffer.allocUnsafe(Math.min(left, BYTES_PER_PAGE));
       let filled = 0;
       while (filled < buffer.length) {
-        const count = fileSystem.read(handle, offset + filled, buffer, filled, buffer.length - filled);
+        const count = readNamed(path, () =>
+          fileSystem.read(handle, offset + filled, buffer, filled, buffer.length - filled),
+        );
         if (count === 0) break;
         filled += count;
       }
@@ -315,7 +329,7 @@ function read(database: OperableDatabase, args: JsonObject): ReadPage {
     throw new LsnfsError('EISDIR', `${path} is a directory; 'lsnfs ls' lists it`, { path });
   if (type !== 'file')
     throw new LsnfsError('INVALID_INPUT', `${path} is a ${type}, which has no content`, { path });
-  return firstPage(database, fileCursor(place, offset, length));
+  return firstPage(database, fileCursor(path, place, offset, length));
 }
 
 function closeCursor(database: OperableDatabase, args: JsonObject): null {
