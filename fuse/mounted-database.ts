@@ -35,7 +35,7 @@ export async function openMountedDatabase(given: unknown, context: MountContext)
   const { recovered } = store;
   if (recovered.transactions > 0) {
     context.log(
-      `recovered ${recovered.transactions} transactions up to LSN ${recovered.endLsn}: ${recovered.reason}`,
+      `replayed ${recovered.transactions} transactions from the log, up to LSN ${recovered.endLsn}, where it ends: ${recovered.reason}`,
     );
   }
   return {
