@@ -137,7 +137,7 @@ function extraOf(record: Readonly<InodeRecord>): number {
 export function decodeInode(
   record: InodeRecord,
   inode: number,
-  bytes: Uint8Array,
+  bytes: Buffer,
   start: number,
   length: number,
 ): void {
@@ -196,7 +196,7 @@ export function decodeInode(
       fail(inode, `${length - INODE_CONTENT} bytes of content, size ${size}`);
     if (size > 0) {
       const content = Buffer.allocUnsafe(size);
-      for (let i = 0, at = start + INODE_CONTENT; i < size; i++) content[i] = bytes[at + i]!;
+      bytes.copy(content, 0, start + INODE_CONTENT, start + length);
       record.content = content;
     }
   }
