@@ -39,6 +39,8 @@ import { WAKE_NAME } from './names.ts';
 import { invalidateEntry, invalidateInode, Notifier, wakeUp } from './notify.ts';
 import { FUSE_ROOT_ID } from './protocol.ts';
 
+/** Space for new objects on the store thread: semi-spaces of a third of it. */
+const STORE_THREAD_YOUNG_MB = 12;
 /** How often the store thread is looked in on when it needs nothing; its timers run then. */
 const HEARTBEAT_MS = 1000;
 const BACKGROUND_MS = 5;
@@ -176,7 +178,9 @@ class MountServer implements MountHandle {
       countRequests: options.countRequests === true,
     };
     const script = import.meta.url.endsWith('.ts') ? './store-thread.ts' : './store-thread.js';
-    const worker = new Worker(new URL(script, import.meta.url), { workerData });
+    // Requests leave little behind: a small young generation keeps the process small, and is no slower.
+    const resourceLimits = { maxYoungGenerationSizeMb: STORE_THREAD_YOUNG_MB };
+    const worker = new Worker(new URL(script, import.meta.url), { workerData, resourceLimits });
     this.worker = worker;
     worker.on('message', (message: ToMain) => this.take(message));
     worker.on('error', (error) => this.crashed(error));

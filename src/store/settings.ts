@@ -26,9 +26,9 @@ const MIB = 1024 * 1024;
 export const DEFAULT_SETTINGS: Readonly<Settings> = Object.freeze({
   commitIntervalMs: 1000,
   checkpointIntervalMs: 5000,
-  checkpointDirtyBytes: 32 * MIB,
+  checkpointDirtyBytes: 16 * MIB,
   checkpointLogBytes: 64 * MIB,
-  cacheSizeBytes: 48 * MIB,
+  cacheSizeBytes: 32 * MIB,
   atime: 'relatime',
   plugins: [],
 });
