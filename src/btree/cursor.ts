@@ -43,7 +43,7 @@ export class Cursor {
 
   private readonly tree: CursorTree;
   private readonly path: Path;
-  private readonly keyBytes = Buffer.alloc(KEY_MAX);
+  private readonly keyBytes = Buffer.allocUnsafe(KEY_MAX);
   /** `changes` of the tree for which the path is true; -1 if it is not. */
   private seen = -1;
 
