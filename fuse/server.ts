@@ -241,11 +241,9 @@ class MountServer implements MountHandle {
       const file = await open(join(this.mountpoint, `@${this.token}-${inode}`), 'r');
       await file.close();
     } catch (error) {
-      const code = systemErrorCode(error);
-      // Gone meanwhile, with all its links and handles.
-      if (code === 'ENOENT' || code === 'ESTALE') return;
-      if (code !== 'EACCES' && code !== 'EPERM') throw error;
-      // Not ours to open: an invalidation writes back too, at the price of the cached pages.
+      if (!(error instanceof Error)) throw error;
+      // Gone meanwhile; not ours to open; or the mount was taken out of sight (umount -l) and is still in use. An
+      // invalidation writes back too, at the price of the cached pages, and minds none of that.
       await this.notifier.send([invalidateInode(0, inode)]);
     }
   }

@@ -1,5 +1,5 @@
 /** What the kernel holds back or keeps: dirty pages, names of past states, content that changed behind its back. */
-import { lstat, readFile } from 'node:fs/promises';
+import { lstat, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
@@ -81,6 +81,32 @@ print('dirty again'); input()
     // RELEASE comes after the program has gone.
     for (let i = 0; i < 100 && (await handle.execute('handles', 0)) !== 0; i++) await sleep(20);
     t.is(await handle.execute('handles', 0), 0);
+  });
+});
+
+mountTest('a flush reaches a mount that was taken out of sight and is still in use', async (t) => {
+  await withMount(t, async (mnt, handle) => {
+    const program = new PythonProgram(
+      `
+import os
+file = os.open('f', os.O_CREAT | os.O_RDWR); os.write(file, b'held back')
+print('dirty'); input(); os.close(file); print('closed')
+`,
+      mnt,
+    );
+    try {
+      await program.line();
+      const unmounted = handle.unmount({ lazy: true });
+      while ((await readdir(mnt)).length > 0) await sleep(10);
+      await handle.flushKernelCaches();
+      t.is(await content(handle, 'f'), 'held back');
+      program.go();
+      await program.line();
+      await program.end();
+      await unmounted;
+    } finally {
+      await program.end();
+    }
   });
 });
 

@@ -69,7 +69,10 @@ mountTest('ordinary tools work on a mount', async (t) => {
       'mv a/b moved; mv moved/random .; ln random again; rm random; cmp again ../source/a/b/random',
       mnt,
     );
-    await shell('tar cf ../t.tar . && mkdir x && tar xf ../t.tar -C x && diff -r --no-dereference -x x -x fifo . x', mnt);
+    await shell(
+      'tar cf ../t.tar . && mkdir x && tar xf ../t.tar -C x && diff -r --no-dereference -x x -x fifo . x',
+      mnt,
+    );
     t.is(await shell('find x -type f | wc -l', mnt), '6\n');
     await shell(
       'dd if=/dev/zero of=big bs=1M count=20 conv=fsync status=none; test $(stat -c %s big) = 20971520',

@@ -255,6 +255,29 @@ test('an unexpected error is EIO and logged, and the session goes on', (t) => {
   t.is(kernel.ask(OPCODE.GETATTR, 0, 1, u32(0), u32(0), u64(0)).errno, 0);
 });
 
+test('a file system that inherits ACLs gets the umask with the caller', (t) => {
+  for (const inheritsAcls of [true, false]) {
+    const kernel = new FakeKernel({ inheritsAcls });
+    const flags = kernel.init().body.readUInt32LE(INIT_OUT.flags);
+    const both = INIT.POSIX_ACL | INIT.DONT_MASK;
+    t.is(flags & both, inheritsAcls ? both : 0);
+    const umasks: (number | undefined)[] = [];
+    const { live } = kernel.volume;
+    const { mkdir, create } = live;
+    live.mkdir = (caller, ...rest) => {
+      umasks.push(caller.umask);
+      return mkdir.call(live, caller, ...rest);
+    };
+    live.create = (caller, ...rest) => {
+      umasks.push(caller.umask);
+      return create.call(live, caller, ...rest);
+    };
+    kernel.must(OPCODE.MKDIR, 0, 1, u32(0o755), u32(0o27), text('d'));
+    kernel.create('f');
+    t.deepEqual(umasks, inheritsAcls ? [0o27, 0o22] : [undefined, undefined]);
+  }
+});
+
 test('the server reaches live files by number, nobody else does', (t) => {
   const kernel = started();
   const { inode } = kernel.create('file');
