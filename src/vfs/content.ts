@@ -66,15 +66,13 @@ export class Content {
       else inode.size = size;
       return;
     }
-    if (size > inode.size) {
-      inode.size = size;
-      return;
-    }
     const { pageSize } = this.state;
-    const keep = Math.ceil(size / pageSize);
+    // Space set aside behind the end goes with any change of the size: behind a write-back cache the size that is
+    // known here may still be smaller than the one that programs see shrink.
     if (size < inode.size || (inode.flags & FLAG_PREALLOCATED) !== 0) {
+      const keep = Math.ceil(size / pageSize);
       inode.pages -= this.state.unmapData(inode.inode, keep, Number.POSITIVE_INFINITY);
-      if (keep * pageSize > size) this.zeroMapped(inode, size, keep * pageSize);
+      if (size < inode.size && keep * pageSize > size) this.zeroMapped(inode, size, keep * pageSize);
     }
     inode.flags &= ~FLAG_PREALLOCATED;
     inode.size = size;

@@ -22,6 +22,7 @@ const FEATURES: ReadonlySet<Feature> = new Set([
   'copyFileRange',
   'devices',
   'anyNames',
+  'writeErrors',
   'atime',
 ]);
 

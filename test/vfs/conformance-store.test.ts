@@ -25,6 +25,7 @@ const FEATURES: ReadonlySet<Feature> = new Set([
   'copyFileRange',
   'devices',
   'anyNames',
+  'writeErrors',
   'atime',
 ]);
 const SEGMENT_SIZE = 4 * 1024 * 1024;

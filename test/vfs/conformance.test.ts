@@ -19,6 +19,7 @@ const FEATURES: ReadonlySet<Feature> = new Set([
   'copyFileRange',
   'devices',
   'anyNames',
+  'writeErrors',
   'linkMax',
   'atime',
   'reservedNames',

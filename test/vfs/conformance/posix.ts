@@ -56,6 +56,8 @@ export type Feature =
   | 'anyNames'
   | 'linkMax'
   | 'atime'
+  /** Errors of writing are the answer to the write: not so behind a write-back cache. */
+  | 'writeErrors'
   | 'reservedNames';
 
 export interface Posix {
