@@ -15,8 +15,7 @@ function lint() {
 
 setUpOrExit({ forTests: true });
 const clean = lint();
-const { whyNoMount } = await import('../dist/scripts/why-no-mount.js');
-const reason = process.env.LSNFS_TEST_NO_MOUNT === '1' ? 'LSNFS_TEST_NO_MOUNT=1 asks for it' : whyNoMount();
+const { NO_MOUNT_REASON: reason } = await import('../dist/test/helpers/mounting.js');
 if (reason !== undefined) process.stdout.write(`The cases that mount are left out: ${reason}.\n`);
 const counts = await runAva([process.execPath, avaPath, ...process.argv.slice(2)]);
 if (!clean) {

@@ -152,10 +152,10 @@ test('what was asked before the client stops sending is answered', async (t) => 
 
 test('an idle connection is closed, a waiting one is not', async (t) => {
   const store = temporaryDirectory(t);
-  await start(t, store, { idleTimeoutMs: 100 });
+  await start(t, store, { idleTimeoutMs: 600 });
   const client = (await connectToStore(store))!;
-  t.truthy(await client.request('slow', { ms: 300 }));
-  await new Promise((resolve) => setTimeout(resolve, 300));
+  t.truthy(await client.request('slow', { ms: 1000 }));
+  await new Promise((resolve) => setTimeout(resolve, 1200));
   const error = await t.throwsAsync(client.request('a'), { instanceOf: LsnfsError });
   t.regex(error.message, /no request came for too long/);
 });

@@ -3,11 +3,11 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { hasFuse } from '../../fuse/mount.ts';
+import { whyNoMount } from '../../scripts/why-no-mount.ts';
 
 /** Why tests that need a mount are skipped, or undefined when they can run. */
 export const NO_MOUNT_REASON: string | undefined =
-  process.geteuid?.() !== 0 ? 'mounting needs root' : hasFuse() ? undefined : '/dev/fuse cannot be used here';
+  process.env.LSNFS_TEST_NO_MOUNT === '1' ? 'LSNFS_TEST_NO_MOUNT=1 asks for it' : whyNoMount();
 
 export function canMount(): boolean {
   return NO_MOUNT_REASON === undefined;
