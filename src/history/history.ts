@@ -9,7 +9,7 @@ import type { SnapshotRow } from '../encoding/catalog.ts';
 import { LsnfsError } from '../errors.ts';
 import type { StateReader } from '../store/state.ts';
 import type { Store } from '../store/store.ts';
-import { checkSnapshotName, formatTime, parseTarget, type Target } from './targets.ts';
+import { formatTime, parseTarget, type Target } from './targets.ts';
 
 /** States kept open without a lease. */
 const IDLE_STATES = 8;
@@ -146,11 +146,10 @@ export class History {
   }
 
   /**
-   * Names the present state.
-   * @throws LsnfsError INVALID_INPUT, NAME_RESERVED or NAME_TAKEN.
+   * Names the present state. Whether the name can be one is the caller's to check (`checkSnapshotName`).
+   * @throws LsnfsError INVALID_INPUT or NAME_TAKEN.
    */
   async createSnapshot(name: string, message: string): Promise<SnapshotRow> {
-    checkSnapshotName(name);
     if (Buffer.byteLength(message) > 4096) {
       throw new LsnfsError(
         'INVALID_INPUT',

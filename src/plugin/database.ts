@@ -9,7 +9,7 @@ import * as fs from 'node:fs';
 import type { PageSize } from '../encoding/page.ts';
 import { LsnfsError } from '../errors.ts';
 import { History } from '../history/history.ts';
-import { formatTime } from '../history/targets.ts';
+import { checkSnapshotName, formatTime } from '../history/targets.ts';
 import type { StorageDirectory } from '../storage/device.ts';
 import { FileDirectory } from '../storage/file-device.ts';
 import { StoreLock } from '../store/lock.ts';
@@ -113,6 +113,11 @@ export async function openServed(
   options: OpenOptions,
   server: ServerOptions,
 ): Promise<Database> {
+  if (!fs.statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new LsnfsError('NO_STORE', `there is no store at ${path}: make one with "lsnfs init"`, {
+      store: path,
+    });
+  }
   const directory = new FileDirectory(path);
   const lock = await StoreLock.acquire(path, Store.readId(directory), server.mountpoint);
   try {
@@ -158,7 +163,12 @@ export class Database {
       ...(server.openLog !== undefined && { openLog: server.openLog }),
     });
     const database = new Database(directory.path, store, server, release);
-    database.plugins = await loadPlugins(database, store.settings.plugins, warn);
+    try {
+      database.plugins = await loadPlugins(database, store.settings.plugins, warn);
+    } catch (error) {
+      await database.close();
+      throw error;
+    }
     return database;
   }
 
@@ -197,16 +207,12 @@ export class Database {
   }
 
   private async createSnapshot(name: string, message: string): Promise<SnapshotInfo> {
-    if (
-      !name.includes('/') &&
-      this.live.lookup(ROOT_CALLER, ROOT_INODE, Buffer.from(`@${name}`)) !== undefined
-    ) {
+    checkSnapshotName(name);
+    if (this.live.lookup(ROOT_CALLER, ROOT_INODE, Buffer.from(`@${name}`)) !== undefined) {
       throw new LsnfsError(
         'NAME_TAKEN',
         `there is an entry "@${name}" in the root directory: choose another name`,
-        {
-          name,
-        },
+        { name },
       );
     }
     const info = snapshotInfo(await this.history.createSnapshot(name, message));
