@@ -3,7 +3,6 @@
 import { PosixError } from '../../src/errors.ts';
 import type { Attributes, Caller, FileSystem } from '../../src/vfs/file-system.ts';
 import { resolveInode } from '../../src/vfs/path.ts';
-import { PathOperations } from '../../src/vfs/path-operations.ts';
 import type {
   DirectoryEntry,
   Feature,
@@ -13,6 +12,7 @@ import type {
   Stat,
   TimeChange,
 } from '../vfs/conformance/posix.ts';
+import { PathOperations } from './path-operations.ts';
 
 const ROOT: Caller = { uid: 0, gid: 0, pid: 1, umask: 0 };
 

@@ -1,10 +1,10 @@
 /**
  * The operations of a file system by path, with the rules that a kernel applies before it asks one: which calls
  * follow a symbolic link at the end, what a trailing slash, "." and ".." mean, what O_CREAT, O_EXCL, O_NOFOLLOW and
- * O_TMPFILE ask for. For the API, the command line and tests; a mount does not come by here.
+ * O_TMPFILE ask for.
  */
-import { PosixError } from '../errors.ts';
-import { isDot, isDotDot } from './core.ts';
+import { PosixError } from '../../src/errors.ts';
+import { isDot, isDotDot } from '../../src/vfs/core.ts';
 import {
   type AttributeChanges,
   type Attributes,
@@ -17,9 +17,9 @@ import {
   S_IFDIR,
   S_IFLNK,
   S_IFMT,
-} from './file-system.ts';
-import { O_DIRECTORY } from './open-rules.ts';
-import { type ResolvedPath, resolveInode, resolvePath } from './path.ts';
+} from '../../src/vfs/file-system.ts';
+import { O_DIRECTORY } from '../../src/vfs/open-rules.ts';
+import { type ResolvedPath, resolveInode, resolvePath } from '../../src/vfs/path.ts';
 
 export const O_NOFOLLOW = 0o400000;
 /** __O_TMPFILE; the call passes O_DIRECTORY with it. */
