@@ -20,6 +20,7 @@ import {
 import { PastFileSystem } from '../src/vfs/past-file-system.ts';
 import { Doors } from './doors.ts';
 import type { Negotiated } from './negotiate.ts';
+import { ATTRIBUTES_ONLY, invalidateInode } from './notify.ts';
 import { ENTRY_OUT, WAKE_DOOR, WAKE_INODE } from './protocol.ts';
 import { Reply, statusReply, writeReply } from './reply.ts';
 import { Request } from './request.ts';
@@ -45,6 +46,11 @@ export interface SessionOptions {
    * `Session.resume(ticket)`. Without it, SEEK_DATA and SEEK_HOLE see only what was written back.
    */
   readonly writeBack?: (ticket: number, inode: number) => void;
+  /**
+   * Writes a message to the kernel that takes no lock there (an invalidation of attributes alone), so that this
+   * thread may write it. Default: nothing is told.
+   */
+  readonly notify?: (message: Uint8Array) => void;
   /** What is logged: an unexpected error with its stack, a request that nobody should send. */
   readonly log: (message: string) => void;
   /**
@@ -236,6 +242,16 @@ export class Context {
       statusReply(uniqueLow, uniqueHigh, -ERRNO.EIO),
     );
     return NO_REPLY;
+  }
+
+  /**
+   * The request at hand may have taken setuid or setgid away from a live file, of which its reply says nothing: the
+   * kernel is to ask for the attributes again.
+   */
+  tellMode(inode: number, before: number): void {
+    if (this.live.getattr(ROOT_CALLER, inode).mode !== before) {
+      this.options.notify?.(invalidateInode(0, inode, ATTRIBUTES_ONLY));
+    }
   }
 
   /** Serves the request at hand later, when the kernel has written back what it holds of the file. */

@@ -57,7 +57,9 @@ export function open(c: Context): number {
   const handle = fileSystem.open(c.caller, inode, flags);
   if (killed) {
     try {
+      const { mode } = fileSystem.getattr(c.caller, inode);
       fileSystem.setattr(c.caller, inode, { size: 0, killPrivileges: true }, handle);
+      c.tellMode(inode, mode);
     } catch (error) {
       fileSystem.release(handle);
       throw error;
@@ -114,7 +116,9 @@ export function write(c: Context): number {
   const offset = request.offset64(WRITE_IN.offset);
   const kill = (writeFlags & FUSE_WRITE_KILL_SUIDGID) !== 0;
   const fileSystem = c.fileSystem;
+  const mode = kill ? fileSystem.getattr(c.caller, request.inode).mode : 0;
   const written = fileSystem.write(c.caller, handle, offset, request.bytes, start, size, kill);
+  if (kill) c.tellMode(request.inode, mode);
   // What the kernel writes back from its cache carries no flags; it sends FSYNC for those who asked for it.
   if ((request.u32(WRITE_IN.flags) & O_DSYNC) !== 0 && (writeFlags & FUSE_WRITE_CACHE) === 0) {
     const deferred = c.writeReplyWhenDurable(fileSystem.fsync(request.inode), written);
@@ -150,7 +154,11 @@ export function fallocate(c: Context): number {
   const offset = request.offset64(FALLOCATE_IN.offset);
   const length = request.offset64(FALLOCATE_IN.length);
   const mode = request.u32(FALLOCATE_IN.mode);
-  c.fileSystem.fallocate(c.caller, request.u64(FALLOCATE_IN.handle), mode, offset, length);
+  const { door, inode } = request;
+  const fileSystem = c.fileSystem;
+  const before = fileSystem.getattr(c.caller, inode).mode;
+  fileSystem.fallocate(c.caller, request.u64(FALLOCATE_IN.handle), mode, offset, length);
+  if (door === 0) c.tellMode(inode, before);
   return 0;
 }
 
@@ -177,7 +185,9 @@ function copyRange(c: Context): number {
   c.requireSameDoor(request.doorAt(COPY_FILE_RANGE_IN.nodeOut));
   if (request.u64(COPY_FILE_RANGE_IN.flags) !== 0) return -ERRNO.EINVAL;
   const fileSystem = door === 0 ? c.live : c.doors.byNumber(door).fileSystem;
-  return fileSystem.copyFileRange(
+  const target = request.inodeAt(COPY_FILE_RANGE_IN.nodeOut);
+  const before = fileSystem.getattr(c.caller, target).mode;
+  const copied = fileSystem.copyFileRange(
     c.caller,
     request.u64(COPY_FILE_RANGE_IN.handleIn),
     request.offset64(COPY_FILE_RANGE_IN.offsetIn),
@@ -186,6 +196,8 @@ function copyRange(c: Context): number {
     // The reply of the older request holds 32 bits, and one request is not to keep all others waiting.
     Math.min(request.u64(COPY_FILE_RANGE_IN.length), COPY_AT_ONCE),
   );
+  if (door === 0) c.tellMode(target, before);
+  return copied;
 }
 
 export function copyFileRange(c: Context): number {

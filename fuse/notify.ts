@@ -35,6 +35,9 @@ function putNode(body: DataView, at: number, door: number, inode: number): void 
   body.setUint32(at + 4, nodeHigh(door, inode), true);
 }
 
+/** As the offset of an invalidation: nothing of the content, and so nothing that could wait for a lock. */
+export const ATTRIBUTES_ONLY = -1;
+
 /**
  * Attributes of a node, and its cached data from `offset` on (`length` 0: to the end) unless `offset` is negative.
  * Dirty pages are written back first, and waited for.

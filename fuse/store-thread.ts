@@ -94,6 +94,7 @@ class StoreThread {
       durableLsn: () => database.durableLsn(),
       deferReply: (lsn, ok, failure) => database.deferReply(lsn, data.descriptor, ok, failure),
       writeBack: (ticket, inode) => this.tell({ kind: 'write-back', ticket, inode }),
+      notify: (message) => this.write(message),
       log: this.log,
       inheritsAcls: database.inheritsAcls === true,
       snapdirVisible: data.snapdirVisible,
@@ -181,14 +182,20 @@ class StoreThread {
 
   /** The next read returns at once, after the requests that wait already. */
   private wakeMyself(): void {
+    this.wakingMyself = this.write(this.wake);
+  }
+
+  /** Writes a message to the kernel that it does not wait over. Returns whether it was taken. */
+  private write(message: Uint8Array): boolean {
     try {
-      writeSync(this.data.descriptor, this.wake, 0, this.wake.length, null);
-      this.wakingMyself = true;
+      writeSync(this.data.descriptor, message, 0, message.length, null);
+      return true;
     } catch (error) {
-      // The mount is about to go; the read says so.
       const code = systemErrorCode(error);
-      if (code !== 'ENODEV' && code !== 'ENOTCONN' && code !== 'ECONNABORTED' && code !== 'ENOENT')
-        throw error;
+      // The node is forgotten, or the mount is about to go: the read says so.
+      if (code === 'ENODEV' || code === 'ENOTCONN' || code === 'ECONNABORTED' || code === 'ENOENT')
+        return false;
+      throw error;
     }
   }
 

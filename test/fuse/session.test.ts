@@ -227,6 +227,29 @@ test('SEEK_DATA of a file that is being written waits for the write-back', (t) =
   t.is(kernel.session.resume(asked[0]![0]), 0, 'once');
 });
 
+test('the kernel is told when a write takes setuid away', (t) => {
+  const kernel = started();
+  const { inode, handle } = kernel.create('file');
+  kernel.volume.live.setattr(ROOT_CALLER, inode, { mode: 0o4755 });
+  const bytes = Buffer.from('x');
+  const write = (kill: number) =>
+    kernel.must(
+      OPCODE.WRITE,
+      0,
+      inode,
+      ...[u64(handle), u64(0), u32(1), u32(kill), u64(0), u32(0), u32(0), bytes],
+    );
+  kernel.uid = 1000;
+  write(0);
+  t.deepEqual(kernel.notified, []);
+  write(4);
+  t.is(kernel.notified.length, 1);
+  t.is(kernel.notified[0]!.readBigUInt64LE(16), BigInt(inode));
+  t.is(kernel.notified[0]!.readBigInt64LE(24), -1n, 'attributes alone');
+  write(4);
+  t.is(kernel.notified.length, 1);
+});
+
 test('extended attributes: lengths, ranges, values', (t) => {
   const kernel = started();
   const { inode } = kernel.create('file');

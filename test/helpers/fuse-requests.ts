@@ -40,6 +40,7 @@ export class FakeKernel {
   readonly volume = new TreeVolume();
   readonly session: Session;
   readonly logged: string[] = [];
+  readonly notified: Buffer[] = [];
   readonly deferred: { lsn: number; ok: Buffer; failure: Buffer }[] = [];
   durableLsn = Number.MAX_SAFE_INTEGER;
   uid = 0;
@@ -52,6 +53,7 @@ export class FakeKernel {
       durableLsn: () => this.durableLsn,
       deferReply: (lsn, ok, failure) =>
         this.deferred.push({ lsn, ok: Buffer.from(ok), failure: Buffer.from(failure) }),
+      notify: (message) => this.notified.push(Buffer.from(message)),
       log: (message) => this.logged.push(message),
       token: 'secret',
       ...options,
