@@ -13,9 +13,11 @@ export class UsageError extends Error {
 /** The sentence for a thrown value. Control characters in it could steer a terminal and are shown as escapes. */
 export function sentenceOf(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
-  const escaped = text.replace(/[\p{Cc}\p{Surrogate}]+/gu, (run) =>
-    run.includes('\n') ? ' ' : JSON.stringify(run).slice(1, -1),
-  );
+  const escaped = text
+    .replace(/[\p{Cc}\p{Surrogate}]+/gu, (run) =>
+      run.includes('\n') ? '\n' : JSON.stringify(run).slice(1, -1),
+    )
+    .replace(/\s*\n\s*/g, ' ');
   if (error instanceof LsnfsError || error instanceof UsageError || systemErrorCode(error) !== undefined)
     return escaped;
   return `${escaped} (unexpected; LSNFS_DEBUG=1 shows where)`;

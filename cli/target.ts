@@ -37,8 +37,8 @@ export interface Session {
   execute(operation: OperationName, args?: JsonObject): Promise<unknown>;
 }
 
-/** The path with symbolic links resolved in its parent only, or in all of it; itself when that cannot be done. */
-function realPath(path: string): string {
+/** The path with its symbolic links resolved; itself when that cannot be done. */
+export function realPath(path: string): string {
   try {
     return realpathSync(path);
   } catch (error) {

@@ -8,6 +8,7 @@ import { UsageError } from '../failure.ts';
 import { startDaemon } from '../mounting.ts';
 import { formatTable, printJson, printLine, write } from '../output.ts';
 import { logTo, type ServeOptions, serveMount } from '../serve.ts';
+import { realPath } from '../target.ts';
 
 interface Options {
   foreground?: boolean;
@@ -43,7 +44,7 @@ export function register(program: Command): void {
       if (store === undefined) return printMounts(options);
       if (directory === undefined)
         throw new UsageError('mount needs a store and a directory; alone it lists the mounts');
-      return mountStore(resolve(store), resolve(directory), options);
+      return mountStore(realPath(resolve(store)), resolve(directory), options);
     });
   jsonOption(command);
 }
