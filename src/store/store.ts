@@ -267,6 +267,9 @@ export class Store {
       dataDevice: this.data,
       commitIntervalMs: settings.commitIntervalMs,
     });
+    if (this.control.cleanShutdown) {
+      this.writeControl({ ...this.control, sequence: this.control.sequence + 1, cleanShutdown: false });
+    }
     if (options.background !== 'caller') this.startTimer();
   }
 
