@@ -194,7 +194,7 @@ class MountServer implements MountHandle {
     this.connection = mountAt(this.mountpoint)?.deviceMinor ?? -1;
     await ready;
     if (this.connection >= 0) setReadahead(this.connection, READAHEAD_KIBIBYTES);
-    this.prepareWake();
+    await this.prepareWake();
     this.beatAfter(HEARTBEAT_MS);
     const idleMs = (options.idleDoorSeconds ?? IDLE_DOOR_SECONDS) * 1000;
     this.sweeper = setInterval(this.sweepDoors, idleMs / DOOR_SWEEPS);
@@ -303,7 +303,7 @@ class MountServer implements MountHandle {
         if (code === 'ENODEV' || code === 'ENOTCONN' || code === 'ECONNABORTED') return;
         this.wakesByRetrieval = false;
         // ENOENT: it was forgotten under memory pressure, or with everything else in an invalidation.
-        if (code === 'ENOENT') this.prepareWake();
+        if (code === 'ENOENT') void this.prepareWake();
         else
           this.log(`the kernel refuses the wake-up by notification (${code}); a statfs does it from now on`);
       }
@@ -312,17 +312,15 @@ class MountServer implements MountHandle {
     statfs(this.mountpoint).catch(() => {});
   }
 
-  /** Lets the kernel know the file of the wake-up. */
-  private prepareWake(): void {
-    lstat(`${this.mountpoint}/@${this.token}-${WAKE_NAME}`).then(
-      () => {
-        this.wakesByRetrieval = true;
-      },
-      (error) => {
-        if (this.mounted)
-          this.log(`the wake-up by notification cannot be had (${String(error)}); a statfs does it`);
-      },
-    );
+  /** Lets the kernel know the file of the wake-up. Never rejects. */
+  private async prepareWake(): Promise<void> {
+    try {
+      await lstat(`${this.mountpoint}/@${this.token}-${WAKE_NAME}`);
+      this.wakesByRetrieval = true;
+    } catch (error) {
+      if (this.mounted)
+        this.log(`the wake-up by notification cannot be had (${String(error)}); a statfs does it`);
+    }
   }
 
   /** Looks in on the store thread, as often as it needs it. */
