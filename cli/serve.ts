@@ -68,7 +68,12 @@ async function execute(handle: MountHandle, operation: string, args: JsonObject)
 async function endMount(handle: MountHandle, count: number, log: Log): Promise<void> {
   if (count > 1) {
     await handle.flushKernelCaches();
-    abortConnection(handle.connection);
+    await handle.execute('commit', {});
+    log('cutting off the programs that use it; everything they wrote is committed');
+    if (abortConnection(handle.connection)) return;
+    // Without fusectl there is no way to cut them off but to end at once (an orderly exit would wait for the thread
+    // that reads requests). The next opening of the store replays the log.
+    process.kill(process.pid, 'SIGKILL');
     return;
   }
   try {

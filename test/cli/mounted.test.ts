@@ -310,3 +310,20 @@ mounted('a large file is read through the socket in bounded memory', async (t) =
   t.true(Number(/\d+/.exec(highWater!)![0]) < 250 * 1024, highWater);
   await lsnfsOutput('unmount', mountpoint);
 });
+
+mounted('signals to a mount in use: the first waits for programs, the second cuts them off', async (t) => {
+  const { store, mountpoint, pid } = await mountedPlaces(t);
+  const user = spawn('bash', ['-c', 'exec 3>held; echo written >&3; echo ready; sleep 60'], {
+    cwd: mountpoint,
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  t.teardown(() => user.kill('SIGKILL'));
+  await new Promise((resolve) => user.stdout.once('data', resolve));
+  process.kill(pid, 'SIGTERM');
+  t.true(await until(() => !listMounts().some((mount) => mount.mountpoint === mountpoint)));
+  t.true(lives(pid), 'it serves on');
+  t.is(await lsnfsOutput('cat', store, 'held'), 'written\n');
+  process.kill(pid, 'SIGTERM');
+  t.true(await until(() => !lives(pid)));
+  t.is(await lsnfsOutput('cat', store, 'held'), 'written\n');
+});
