@@ -15,4 +15,5 @@ export {
 export type { Plugin, PluginHooks } from './plugin/plugins.ts';
 export type { PutOptions, Transaction } from './plugin/transaction.ts';
 export type { Entry, EntryType, PathLike, Stat, View } from './plugin/view.ts';
+export { MemoryDirectory } from './storage/memory-device.ts';
 export type { Settings } from './store/settings.ts';

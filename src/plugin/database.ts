@@ -12,9 +12,11 @@ import { History } from '../history/history.ts';
 import { checkSnapshotName, formatTime } from '../history/targets.ts';
 import type { StorageDirectory } from '../storage/device.ts';
 import { FileDirectory } from '../storage/file-device.ts';
+import { checkStore } from '../store/check.ts';
 import { StoreLock } from '../store/lock.ts';
 import type { Settings } from '../store/settings.ts';
 import { Store } from '../store/store.ts';
+import { checkFileSystem } from '../vfs/check.ts';
 import type { VfsOptions } from '../vfs/core.ts';
 import { type FileSystemStatistics, ROOT_CALLER, ROOT_INODE } from '../vfs/file-system.ts';
 import { LiveFileSystem } from '../vfs/live-file-system.ts';
@@ -301,6 +303,19 @@ export class Database {
     );
     const lease = this.history.open(lsn);
     return new View(new PastFileSystem(lease.state, this.vfsOptions), () => lease.release());
+  }
+
+  /**
+   * Verifies the whole store: every page of every version, that what is reachable is what is in use, and the
+   * structure of directories, links and files of the live state. Writes a checkpoint first.
+   * Returns what is wrong, a sentence each.
+   */
+  async check(): Promise<string[]> {
+    if (!this.store.readOnly) await this.store.checkpoint();
+    const { problems } = checkStore(this.store);
+    for (const { inode, message } of checkFileSystem(this.store.live))
+      problems.push(`inode ${inode}: ${message}`);
+    return problems;
   }
 
   status(): Promise<StatusReport> {

@@ -4,15 +4,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import {
-  type Database,
+  Database,
   initialize,
   type LsnfsError,
+  MemoryDirectory,
   open,
   type Transaction,
   type View,
 } from '../../src/index.ts';
-import { checkStore } from '../../src/store/check.ts';
-import { checkFileSystem } from '../../src/vfs/check.ts';
+import { Store } from '../../src/store/store.ts';
 import { Random, seedOf } from '../helpers/random.ts';
 
 /** A new store below a temporary directory that goes with the test. */
@@ -26,9 +26,7 @@ async function newStore(t: ExecutionContext): Promise<string> {
 
 /** Verifies the whole store and closes it. */
 async function closeVerified(t: ExecutionContext, database: Database): Promise<void> {
-  await database.store.checkpoint();
-  t.deepEqual(checkStore(database.store).problems, []);
-  t.deepEqual(checkFileSystem(database.store.live), []);
+  t.deepEqual(await database.check(), []);
   await database.close();
 }
 
@@ -236,6 +234,15 @@ test('random transactions against a map: every state reads as the map was then',
     t.deepEqual(contents(view), new Map([...expected].sort()), `state at ${lsn}`);
     view.close();
   }
+  await closeVerified(t, database);
+});
+
+test('the same database in memory, for programs and tests that need no disk', async (t) => {
+  const directory = new MemoryDirectory('memory');
+  Store.initialize(directory);
+  const database = await Database.over(directory);
+  await database.put('/f', 'x');
+  t.is(database.at('latest').get('/f')?.toString(), 'x');
   await closeVerified(t, database);
 });
 
