@@ -54,6 +54,9 @@ import {
 /** What an entry adds to the size of its directory, beside the length of its name. */
 export const ENTRY_OVERHEAD = 16;
 
+/** The longest tick of a kernel's clock: CONFIG_HZ=100. */
+const KERNEL_TICK_NANOSECONDS = 10_000_000;
+
 const AT = 0x40;
 
 export class LiveCore extends Core {
@@ -162,11 +165,26 @@ export class LiveCore extends Core {
     this.touchContent(directory);
   }
 
-  /** mtime and ctime are now. */
+  /**
+   * mtime and ctime are now.
+   *
+   * A kernel that caches writes keeps these times of a file itself, by a clock that ticks, and tells us when it has
+   * changed them; it does not when a change falls into the tick of the one before. Then the time that it told stays,
+   * for otherwise programs would see another one live than in the past.
+   */
   touchContent(inode: Inode): void {
+    if (this.kernelHandles && inode.isRegular && this.isWithinTick(inode)) return;
     inode.modifySeconds = this.time.seconds;
     inode.modifyNanoseconds = this.time.nanoseconds;
     this.touchStatus(inode);
+  }
+
+  /** Whether the file's content was changed at most one tick of any kernel's clock ago. */
+  private isWithinTick(inode: Inode): boolean {
+    const seconds = this.time.seconds - inode.modifySeconds;
+    if (seconds < 0 || seconds > 1) return false;
+    const nanoseconds = seconds * 1e9 + this.time.nanoseconds - inode.modifyNanoseconds;
+    return nanoseconds >= 0 && nanoseconds <= KERNEL_TICK_NANOSECONDS;
   }
 
   /** ctime is now. */
