@@ -318,8 +318,9 @@ class MountServer implements MountHandle {
       await lstat(`${this.mountpoint}/@${this.token}-${WAKE_NAME}`);
       this.wakesByRetrieval = true;
     } catch (error) {
-      if (this.mounted)
-        this.log(`the wake-up by notification cannot be had (${String(error)}); a statfs does it`);
+      // ENOENT: the mount is being taken away, or is out of sight already (umount -l).
+      if (!this.mounted || systemErrorCode(error) === 'ENOENT') return;
+      this.log(`the wake-up by notification cannot be had (${String(error)}); a statfs does it`);
     }
   }
 
