@@ -25,6 +25,8 @@ async function places(t: ExecutionContext): Promise<Places> {
   const { base, mountpoint } = directories;
   const store = join(base, 'new-store');
   t.teardown(async () => {
+    const log = join(store, 'lsnfs.log');
+    if (!t.passed && existsSync(log)) t.log(readFileSync(log, 'utf8'));
     const owner = existsSync(store) ? readOwner(store) : undefined;
     if (owner !== undefined && owner.pid !== process.pid && isAlive(owner))
       process.kill(owner.pid, 'SIGKILL');
