@@ -35,6 +35,8 @@ export interface LiveHost {
   readonly log: Log;
   readonly free: FreeSpace;
   readonly data: Device;
+  /** Between transactions: works on checkpoints when changes come faster than those are written. */
+  relieve(): void;
   /** Whether a change may begin now. @throws LsnfsError READ_ONLY, STORE_FAILED or NO_SPACE. */
   admit(): void;
   /** Whether `pages` more pages may be written to the data file. @throws LsnfsError NO_SPACE */
@@ -106,6 +108,7 @@ export class LiveTree extends TreeState implements LiveState {
         },
       );
     }
+    if (this.outer === undefined) this.host.relieve();
     this.host.admit();
     this.host.log.reserve(this.records.length + OPERATION_RESERVE);
     this.liveMark = this.host.free.liveMark;

@@ -21,6 +21,8 @@ export interface Settings {
   plugins: string[];
 }
 
+export const SETTINGS_NAME = 'lsnfs.json';
+
 const MIB = 1024 * 1024;
 
 export const DEFAULT_SETTINGS: Readonly<Settings> = Object.freeze({

@@ -1,15 +1,3 @@
-/**
- * The store: trees, log, checkpoints and recovery behind one object.
- *
- * Life of a change: an operation on `live` encodes records and applies them; they are appended to the log as one
- * transaction; a sync of the log makes it durable; a checkpoint turns the dirty pages into a version. `seal` holds
- * a moment for a checkpoint; the seals are written one after the other by `backgroundStep` (the mount calls it
- * between requests) or by the store's own timer (as a library).
- *
- * A failed write or sync of log, data or control is final: the store turns read-only, says why, and recovers when it
- * is opened again.
- */
-import { randomBytes } from 'node:crypto';
 import {
   decodeSnapshotRow,
   encodeSnapshotRow,
@@ -22,17 +10,9 @@ import {
   type ControlBlock,
   controlSlot,
   encodeControl,
-  SEGMENT_SIZE_DEFAULT,
 } from '../encoding/control.ts';
-import { NO_PAGE, PAGE_SIZES, type PageSize, sealPage } from '../encoding/page.ts';
 import { RecordWriter } from '../encoding/record.ts';
-import {
-  decodeVersionRoot,
-  encodeCatalogRoot,
-  encodeVersionRoot,
-  type TreeRef,
-  type VersionRoot,
-} from '../encoding/root.ts';
+import { decodeVersionRoot, type TreeRef, type VersionRoot } from '../encoding/root.ts';
 import { LsnfsError } from '../errors.ts';
 import type { Device, StorageDirectory } from '../storage/device.ts';
 import type { FreeSpace } from '../storage/free-space.ts';
@@ -40,12 +20,11 @@ import { PageCache } from '../storage/page-cache.ts';
 import { InProcessLog } from '../wal/in-process-log.ts';
 import type { Log, LogOptions } from '../wal/log.ts';
 import { LogReader, type LogTransaction } from '../wal/reader.ts';
-import { FIRST_LSN } from '../wal/segment.ts';
-import { initializeLog } from '../wal/tail.ts';
 import { applyTransaction } from './apply.ts';
 import type { Catalog } from './catalog.ts';
 import { Checkpoint, type Seal } from './checkpoint.ts';
 import { ClosedLog } from './closed-log.ts';
+import { DATA_NAME, type InitializeOptions, initializeStore } from './initialize.ts';
 import { type LiveHost, LiveTree } from './live-tree.ts';
 import {
   type ControlSlots,
@@ -55,24 +34,18 @@ import {
   readControl,
   replay,
 } from './recovery.ts';
-import { mergeSettings, parseSettings, type Settings } from './settings.ts';
+import { mergeSettings, parseSettings, SETTINGS_NAME, type Settings } from './settings.ts';
 import { TreeState } from './tree-state.ts';
-
-const DATA_NAME = 'data';
-const SETTINGS_NAME = 'lsnfs.json';
 
 /** Free space of the host that is left to checkpoints and metadata when data is refused, in bytes. */
 const SPACE_RESERVE = 4 * 1024 * 1024;
 /** How long a reading of the host's free space is believed, in milliseconds. */
 const SPACE_READING_MS = 20;
+/** Whoever makes a change when this many times `checkpointDirtyBytes` are dirty first does some of the checkpoint. */
+const RELIEF_FACTOR = 3;
+const RELIEF_MS = 2;
 /** Work done in one turn of the event loop while the store runs its own checkpoints, in milliseconds. */
 const TURN_MS = 4;
-
-export interface InitializeOptions {
-  pageSize?: PageSize;
-  segmentSize?: number;
-  settings?: Partial<Settings>;
-}
 
 export interface StoreOptions {
   readOnly?: boolean;
@@ -136,81 +109,7 @@ export class Store {
 
   /** Makes an empty store in a directory. @throws LsnfsError STORE_EXISTS, INVALID_INPUT or IO. */
   static initialize(directory: StorageDirectory, options: InitializeOptions = {}): void {
-    const pageSize = options.pageSize ?? 4096;
-    const segmentSize = options.segmentSize ?? SEGMENT_SIZE_DEFAULT;
-    if (!PAGE_SIZES.includes(pageSize)) {
-      throw new LsnfsError(
-        'INVALID_INPUT',
-        `the page size can be ${PAGE_SIZES.join(', ')} bytes, not ${pageSize}`,
-      );
-    }
-    if (directory.exists(CONTROL_NAME)) {
-      throw new LsnfsError('STORE_EXISTS', `${directory.path} is a store already`, { store: directory.path });
-    }
-    if (directory.list('').length > 0) {
-      throw new LsnfsError(
-        'STORE_EXISTS',
-        `${directory.path} is not empty: a store needs a directory of its own`,
-        {
-          store: directory.path,
-        },
-      );
-    }
-    mergeSettings({ ...options.settings }, 'the options');
-    writeFile(directory, SETTINGS_NAME, Buffer.from(`${JSON.stringify(options.settings ?? {}, null, 2)}\n`));
-    const storeId = randomBytes(16);
-    initializeLog(directory, { storeId, segmentSize });
-    const data = directory.open(DATA_NAME, { create: true });
-    const createdAtMicroseconds = Date.now() * 1000;
-    // Page 0 is nobody's: a pointer that was zeroed never leads anywhere.
-    const versionPage = 1;
-    const catalogPage = 2;
-    const lsn = FIRST_LSN;
-    const version = TreeState.empty(lsn, createdAtMicroseconds);
-    const bytes = Buffer.alloc(pageSize);
-    encodeVersionRoot(bytes, version);
-    const versionChecksum = sealPage(bytes, versionPage, lsn);
-    data.write(versionPage * pageSize, bytes, 0, pageSize);
-    const empty: TreeRef = { ...NO_PAGE, pageCount: 0 };
-    encodeCatalogRoot(bytes, {
-      lsn,
-      timeMicroseconds: createdAtMicroseconds,
-      version: { number: versionPage, lsn, checksum: versionChecksum },
-      versions: empty,
-      lifetimes: empty,
-      free: empty,
-      frontier: catalogPage + 1,
-      horizonLsn: lsn,
-      horizonTimeMicroseconds: createdAtMicroseconds,
-      spare: [],
-    });
-    const rootChecksum = sealPage(bytes, catalogPage, lsn);
-    data.write(catalogPage * pageSize, bytes, 0, pageSize);
-    data.syncNow();
-    data.close();
-    const control = encodeControl({
-      sequence: 1,
-      storeId,
-      pageSize,
-      segmentSize,
-      createdAtMicroseconds,
-      cleanShutdown: true,
-      checkpoint: {
-        lsn,
-        position: lsn,
-        timeMicroseconds: createdAtMicroseconds,
-        rootPage: catalogPage,
-        rootLsn: lsn,
-        rootChecksum,
-      },
-    });
-    // The control block comes last and whole: without it there is no store, only a creation that was interrupted.
-    const temporary = `${CONTROL_NAME}.new`;
-    const file = Buffer.alloc(2 * CONTROL_SLOT_SIZE);
-    file.set(control, controlSlot(1) * CONTROL_SLOT_SIZE);
-    writeFile(directory, temporary, file);
-    directory.rename(temporary, CONTROL_NAME);
-    directory.syncDirectory('');
+    initializeStore(directory, options);
   }
 
   /**
@@ -287,6 +186,11 @@ export class Store {
       },
       get readOnly() {
         return self.readOnly || self.failure !== undefined;
+      },
+      relieve: () => {
+        const { dirtyCount, pageSize } = this.live.pages;
+        if (dirtyCount * pageSize > RELIEF_FACTOR * this.settings.checkpointDirtyBytes)
+          this.backgroundStep(RELIEF_MS);
       },
       admit: () => this.admit(),
       admitData: (pages) => this.admitData(pages),
@@ -743,16 +647,6 @@ export class Store {
       this.controlDevice.close();
       this.data.close();
     }
-  }
-}
-
-function writeFile(directory: StorageDirectory, name: string, content: Uint8Array): void {
-  const device = directory.open(name, { create: true });
-  try {
-    device.write(0, content, 0, content.length);
-    device.syncNow();
-  } finally {
-    device.close();
   }
 }
 
