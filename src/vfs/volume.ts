@@ -1,7 +1,7 @@
 /**
  * A volume over a store: the live file system, and doors to the states that names beginning with "@" mean.
  *
- * A door keeps its number for as long as the volume lives, so that an inode behind it has the same number at every
+ * A door keeps its number when it is closed and opened again, so that an inode behind it has the same number at every
  * look; the lease on the state is held only while somebody holds the door. Doors that were asked for and never
  * taken up are let go after a while.
  */
@@ -17,6 +17,10 @@ import { SnapshotList } from './snapshot-list.ts';
 const AT = 0x40;
 /** Door numbers fit the upper 23 bits of a node id. */
 const DOORS_MAX = 2 ** 23 - 1;
+/** The list of snapshots is number 1, the live file system 0. */
+const FIRST_NUMBER = 2;
+/** Numbers of closed doors that are remembered: a program that reads "@latest" for ever must not fill memory. */
+const NUMBERS_KEPT = 65_536;
 /** Doors that nobody holds and that stay open nevertheless. */
 const IDLE_DOORS = 16;
 
@@ -64,9 +68,9 @@ export class StateVolume implements Volume {
   private readonly list: Door;
   private readonly doors = new Map<string, StateDoor>();
   private readonly byNumber = new Map<number, StateDoor>();
-  /** Numbers once given, by name and LSN. */
+  /** Numbers given, by name and LSN. */
   private readonly numbers = new Map<string, number>();
-  private nextNumber = 2;
+  private nextNumber = FIRST_NUMBER;
 
   constructor(history: History, live: LiveFileSystem, options: VfsOptions) {
     this.history = history;
@@ -109,14 +113,29 @@ export class StateVolume implements Volume {
     return door;
   }
 
+  /** The number that a name and LSN had before, or the next one that no open door has. */
   private numberOf(key: string): number {
-    let number = this.numbers.get(key);
-    if (number !== undefined) return number;
-    if (this.nextNumber > DOORS_MAX)
-      throw new PosixError('ENFILE', 'past states that were opened since the mount');
-    number = this.nextNumber++;
+    const known = this.numbers.get(key);
+    if (known !== undefined) return known;
+    if (this.byNumber.size >= DOORS_MAX - 2) throw new PosixError('ENFILE', 'past states that are open');
+    while (this.byNumber.has(this.nextNumber)) this.advance();
+    const number = this.nextNumber;
+    this.advance();
     this.numbers.set(key, number);
+    if (this.numbers.size > NUMBERS_KEPT) this.forgetNumbers();
     return number;
+  }
+
+  private advance(): void {
+    this.nextNumber = this.nextNumber === DOORS_MAX ? FIRST_NUMBER : this.nextNumber + 1;
+  }
+
+  /** Forgets the numbers of the doors that have been closed for longest. */
+  private forgetNumbers(): void {
+    for (const key of this.numbers.keys()) {
+      if (this.numbers.size <= NUMBERS_KEPT / 2) return;
+      if (!this.doors.has(key)) this.numbers.delete(key);
+    }
   }
 
   doorByNumber(number: number): Door {
