@@ -315,16 +315,20 @@ mounted('a large file is read through the socket in bounded memory', async (t) =
 
 mounted('signals to a mount in use: the first waits for programs, the second cuts them off', async (t) => {
   const { store, mountpoint, pid } = await mountedPlaces(t);
-  const user = spawn('bash', ['-c', 'exec 3>held; echo written >&3; echo ready; sleep 60'], {
+  const user = spawn('bash', ['-c', 'exec 3>held; echo written >&3; echo ready; read'], {
     cwd: mountpoint,
-    stdio: ['ignore', 'pipe', 'ignore'],
+    stdio: ['pipe', 'pipe', 'ignore'],
   });
   t.teardown(() => user.kill('SIGKILL'));
   await new Promise((resolve) => user.stdout.once('data', resolve));
   process.kill(pid, 'SIGTERM');
   t.true(await until(() => !listMounts().some((mount) => mount.mountpoint === mountpoint)));
   t.true(lives(pid), 'it serves on');
-  t.is(await lsnfsOutput('cat', store, 'held'), 'written\n');
+  t.is(
+    (await lsnfs('cat', store, 'held')).stdout,
+    'written\n',
+    `the program's status: ${user.exitCode} ${user.signalCode}`,
+  );
   process.kill(pid, 'SIGTERM');
   t.true(await until(() => !lives(pid)));
   t.is(await lsnfsOutput('cat', store, 'held'), 'written\n');
