@@ -88,7 +88,9 @@ export class History {
   /** The state after the last transaction that was made at or before a time. */
   private resolveTime(timeMicroseconds: number): Resolved {
     const { oldest, newest } = this.range();
-    const version = this.store.versionBeforeTime(timeMicroseconds);
+    let version = this.store.versionBeforeTime(timeMicroseconds);
+    // A version that is being written is not durable yet.
+    if (version !== undefined && version.lsn > newest) version = this.store.versionBefore(newest);
     const now = Date.now() * 1000;
     if (version === undefined || timeMicroseconds > now + 1000) {
       const oldestTime = formatTime(this.store.horizonTimeMicroseconds);

@@ -203,7 +203,8 @@ export class Store {
   }
 
   private now(): number {
-    return this.options.now?.() ?? Date.now() * 1000;
+    // Times never go backwards with LSNs, whatever the system's clock does: states are found by them.
+    return Math.max(this.options.now?.() ?? Date.now() * 1000, this.live.timeMicroseconds);
   }
 
   /** Why the store takes no more changes, or undefined. */
