@@ -87,7 +87,7 @@ mountTest('SIGKILL in the middle of checkpoints', async (t) => {
   for (let round = 0; round < rounds; round++) {
     // Small files by the thousand: many dirty pages in all trees, so that the next checkpoint has begun when one ends.
     const load = where.run(
-      `mkdir -p tree-${round}; for i in $(seq 40); do mkdir tree-${round}/$i; (cd tree-${round}/$i; seq 100 | split -a 3 -l 1 -); sync -f .; echo $i >> ../done-${round}; done`,
+      `mkdir -p tree-${round}; for i in $(seq 40); do mkdir tree-${round}/$i; (cd tree-${round}/$i; seq 100 | split -a 3 -l 1 -); sync .; echo $i >> ../done-${round}; done`,
     );
     await sleep(300 + random.below(700));
     const before = Number((await where.run(`wc -l < done-${round}`, where.base)).stdout || 0);

@@ -38,10 +38,10 @@ mountTest(
     const whole = (await where.shell('sha1sum --quiet -c ../sums; wc -l < ../sums')).trim();
     t.log(`${whole} files of 1 MiB went in`);
     // What could not be written back earlier is said to the first who syncs, as on every Linux file system.
-    await where.run('sync -f .');
+    await where.run('sync .');
     await where.shell('mount -o remount,size=400m "$PWD"', where.disk);
     await where.shell(
-      'seq 1000 > after; cp -a ../kept after-kept; sync -f .; diff -r ../kept after-kept; sha1sum --quiet -c ../sums',
+      'seq 1000 > after; cp -a ../kept after-kept; sync .; diff -r ../kept after-kept; sha1sum --quiet -c ../sums',
     );
     await where.snapshot('after');
     // The same over a crash, as the disk is now and with the disk full again.
@@ -52,7 +52,7 @@ mountTest(
     );
     t.deepEqual(await where.problems(), []);
     await where.mount();
-    await where.shell('rm -rf fill-* small-*; echo on > on; sync -f .; cat on');
+    await where.shell('rm -rf fill-* small-*; echo on > on; sync .; cat on');
   },
 );
 
@@ -77,7 +77,7 @@ mountTest('a corrupt page of data is EIO for its file; the rest works, and the l
   await where.shell('cmp <(tail -c 100000 ../damaged) <(tail -c 100000 damaged)');
   t.is((await where.run('cat @before/damaged > /dev/null')).code, 1);
   await where.shell(
-    'cmp sound ../sound; cmp @before/sound ../sound; cat d/small; echo new > new; sync -f .; cp ../damaged again; cmp again ../damaged; rm damaged',
+    'cmp sound ../sound; cmp @before/sound ../sound; cat d/small; echo new > new; sync .; cp ../damaged again; cmp again ../damaged; rm damaged',
   );
   t.regex(where.log, /corrupt|checksum/i);
   t.regex(where.log, new RegExp(`\\b${Math.floor(at / 4096)}\\b`), 'the log names the page');

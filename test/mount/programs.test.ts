@@ -19,7 +19,7 @@ ln d/numbers d/e/hard; ln d/numbers 'odd names/hard too'; ln one also-one
 ln -s ../numbers d/e/link; ln -s /nowhere/$(printf 'x%.0s' {1..200}) dangling; ln -s . self; ln dangling dangling-twice
 truncate -s 5M sparse; printf end >> sparse; printf middle | dd of=sparse bs=1 seek=1048576 conv=notrunc status=none
 truncate -s 1M only-a-hole
-mkfifo fifo; mknod null c 1 3; mknod disk b 7 200; ln fifo fifo-twice
+mkfifo fifo; mknod null c 1 3; mknod disk b 7 200
 cd 'odd names'; printf a > ' leading'; printf b > $'new\\nline'; printf c > -rf; printf d > $'\\xff\\xfe\\x80'; printf e > 'ünï ☃'; printf f > '"\\$\`*?['; printf g > ...; printf h > @lsn-1; cd ..
 chown 1234:4321 one; chmod 4711 d/e/random; chmod 2755 d/e; chmod 1777 empty; chmod 000 private; chmod 6400 nothing; chown -h 5:6 dangling
 setfattr -n user.comment -v 'a value' d/numbers; setfattr -n user.large -v $(printf 'v%.0s' {1..3000}) one

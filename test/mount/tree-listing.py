@@ -3,7 +3,7 @@ Lists a tree, one line for each entry in the order of paths: type, permissions, 
 link structure, extended attributes (access control lists among them), holes. Two trees that list the same are the
 same.
 
-Arguments: directories, each behind a form feed, and before them any of --no-holes (where a tool may fill or make holes), --no-mtime, --no-xattrs.
+Arguments: directories (the list of each begins with a form feed), and --no-holes where a tool may fill or make them.
 """
 import hashlib
 import os
@@ -58,12 +58,10 @@ first_names = {}
 def describe(path):
     s = os.lstat(path)
     words = [f"{s.st_mode:o}", f"{s.st_uid}:{s.st_gid}", f"links={s.st_nlink}"]
-    if "--no-mtime" not in options:
-        words.append(f"mtime={s.st_mtime_ns}")
-    if "--no-xattrs" not in options:
-        for name in sorted(os.listxattr(path, follow_symlinks=False)):
-            value = os.getxattr(path, name, follow_symlinks=False)
-            words.append(f"{name}={value.hex() if len(value) < 100 else hashlib.sha1(value).hexdigest()}")
+    words.append(f"mtime={s.st_mtime_ns}")
+    for name in sorted(os.listxattr(path, follow_symlinks=False)):
+        value = os.getxattr(path, name, follow_symlinks=False)
+        words.append(f"{name}={value.hex() if len(value) < 100 else hashlib.sha1(value).hexdigest()}")
     if stat.S_ISREG(s.st_mode):
         digest, runs = content(path, s.st_size)
         words += [f"size={s.st_size}", digest]
