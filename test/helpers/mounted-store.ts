@@ -50,7 +50,11 @@ for _ in 1 2 3 4 5 6 7 8; do
   [ -n "$mounts" ] || break
   for mount in $mounts; do umount -l -- "$mount"; done
 done
-rm -rf --one-file-system -- "$base"
+# Programs of the test may be ending still, and making files.
+for _ in 1 2 3 4 5 6 7 8 9; do
+  rm -rf --one-file-system -- "$base" && break
+  sleep 0.5
+done
 `;
 
 export interface MountedStoreOptions {
