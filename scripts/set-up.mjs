@@ -24,6 +24,8 @@ const PROGRAMS = [
   { program: 'setfattr', package: 'attr', forTests: true },
   { program: 'setfacl', package: 'acl', forTests: true },
   { program: 'python3', package: 'python3', forTests: true },
+  { program: 'gcc', package: 'gcc', forTests: true },
+  { program: 'make', package: 'make', forTests: true },
 ];
 
 /** Ends the set-up with a sentence for people. */

@@ -1,7 +1,8 @@
 /** lsnfs ls TARGET [PATH]: lists a directory of the live state or, below @…, of a past one. */
 import type { Command } from 'commander';
-import type { EntryType, ListEntry } from '../../src/plugin/operations.ts';
+import type { ListEntry } from '../../src/plugin/operations.ts';
 import { bytesOfText } from '../../src/plugin/text.ts';
+import type { EntryType } from '../../src/plugin/view.ts';
 import { jsonOption, TARGET_HELP } from '../command.ts';
 import { formatTime, write } from '../output.ts';
 import { listPages, withTarget } from '../target.ts';

@@ -12,23 +12,11 @@
  * To add one: write the function, name it in OPERATIONS.
  */
 import { LsnfsError } from '../errors.ts';
-import {
-  type Attributes,
-  O_RDONLY,
-  ROOT_CALLER,
-  S_IFBLK,
-  S_IFCHR,
-  S_IFDIR,
-  S_IFIFO,
-  S_IFLNK,
-  S_IFMT,
-  S_IFREG,
-  S_IFSOCK,
-  type Volume,
-} from '../vfs/file-system.ts';
+import { type Attributes, O_RDONLY, ROOT_CALLER, type Volume } from '../vfs/file-system.ts';
 import type { JsonObject } from './control-protocol.ts';
 import { isDirectory, namesPastState, type Place, resolvePlace } from './paths.ts';
 import { textOfBytes } from './text.ts';
+import { type EntryType, entryTypeOf } from './view.ts';
 
 export interface SnapshotRow {
   readonly name: string;
@@ -49,15 +37,6 @@ export interface OperableDatabase {
   };
   status(): Promise<object>;
 }
-
-export type EntryType =
-  | 'file'
-  | 'directory'
-  | 'symlink'
-  | 'fifo'
-  | 'socket'
-  | 'character-device'
-  | 'block-device';
 
 /** One entry of `list`. Names are text as in text.ts; times are RFC 3339 with nanoseconds. */
 export interface ListEntry {
@@ -155,20 +134,6 @@ function sizeArgument(args: JsonObject, name: string): number | undefined {
   return invalid(`the argument '${name}' must be a whole number from 0 on`);
 }
 
-const TYPES = new Map<number, EntryType>([
-  [S_IFREG, 'file'],
-  [S_IFDIR, 'directory'],
-  [S_IFLNK, 'symlink'],
-  [S_IFIFO, 'fifo'],
-  [S_IFSOCK, 'socket'],
-  [S_IFCHR, 'character-device'],
-  [S_IFBLK, 'block-device'],
-]);
-
-function typeOf(attributes: Attributes): EntryType {
-  return TYPES.get(attributes.mode & S_IFMT) ?? 'file';
-}
-
 /** null for a year that RFC 3339 cannot write. */
 export function timeText(seconds: number, nanoseconds: number): string | null {
   const date = new Date(seconds * 1000);
@@ -178,7 +143,7 @@ export function timeText(seconds: number, nanoseconds: number): string | null {
 }
 
 function describe(place: Pick<Place, 'fileSystem'>, name: string, a: Attributes): ListEntry {
-  const type = typeOf(a);
+  const type = entryTypeOf(a.mode);
   return {
     name,
     type,
@@ -324,7 +289,7 @@ function read(database: OperableDatabase, args: JsonObject): ReadPage {
   const offset = sizeArgument(args, 'offset') ?? 0;
   const length = sizeArgument(args, 'length') ?? Number.MAX_SAFE_INTEGER;
   const place = resolvePlace(database.volume, path, true);
-  const type = typeOf(place.attributes);
+  const type = entryTypeOf(place.attributes.mode);
   if (type === 'directory')
     throw new LsnfsError('EISDIR', `${path} is a directory; 'lsnfs ls' lists it`, { path });
   if (type !== 'file')

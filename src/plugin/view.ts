@@ -66,6 +66,11 @@ const TYPES = new Map<number, EntryType>([
   [S_IFBLK, 'block-device'],
 ]);
 
+/** The kind of entry that a mode speaks of. */
+export function entryTypeOf(mode: number): EntryType {
+  return TYPES.get(mode & S_IFMT) ?? 'file';
+}
+
 export function pathBytes(path: PathLike): Uint8Array {
   if (typeof path === 'string') return Buffer.from(path === '' ? '/' : path, 'utf8');
   return path.length === 0 ? Buffer.from('/') : path;
@@ -145,7 +150,7 @@ export class View {
       const a = this.find(path, false);
       if (a === undefined) return undefined;
       return {
-        type: TYPES.get(a.mode & S_IFMT) ?? 'file',
+        type: entryTypeOf(a.mode),
         inode: a.inode,
         mode: a.mode & 0o7777,
         links: a.links,
@@ -182,7 +187,7 @@ export class View {
           const nameBytes = Buffer.from(name);
           const text = nameBytes.toString('utf8');
           if (text !== '.' && text !== '..') {
-            entries.push({ name: text, nameBytes, type: TYPES.get(mode & S_IFMT) ?? 'file', inode });
+            entries.push({ name: text, nameBytes, type: entryTypeOf(mode), inode });
           }
           return true;
         });
