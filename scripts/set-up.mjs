@@ -12,7 +12,7 @@ export const projectDirectory = fileURLToPath(new URL('..', import.meta.url));
 
 const OLDEST_NODE = [20, 19];
 
-/** The Debian package of each program that is used, and whether it is for the tests only. */
+/** The Debian packages of each program that is used, and whether it is for the tests only. */
 const PROGRAMS = [
   { program: 'mount', package: 'mount', forTests: false },
   { program: 'fusermount3', package: 'fuse3', forTests: false },
@@ -24,7 +24,7 @@ const PROGRAMS = [
   { program: 'setfattr', package: 'attr', forTests: true },
   { program: 'setfacl', package: 'acl', forTests: true },
   { program: 'python3', package: 'python3', forTests: true },
-  { program: 'gcc', package: 'gcc', forTests: true },
+  { program: 'gcc', package: 'gcc libc6-dev', forTests: true },
   { program: 'make', package: 'make', forTests: true },
 ];
 
@@ -119,7 +119,7 @@ function aptGet(args) {
 function installSystemPackages(forTests) {
   const missing = PROGRAMS.filter((entry) => (forTests || !entry.forTests) && !isInstalled(entry.program));
   if (missing.length === 0) return;
-  const packages = missing.map((entry) => entry.package);
+  const packages = missing.flatMap((entry) => entry.package.split(' '));
   const programs = missing.map((entry) => entry.program).join(', ');
   if (!isInstalled('apt-get')) {
     say(`${programs} not found: please install them; what needs them is left out`);
