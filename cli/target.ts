@@ -37,6 +37,10 @@ export interface Session {
   execute(operation: OperationName, args?: JsonObject): Promise<unknown>;
 }
 
+interface ClosableSession extends Session {
+  close(): void;
+}
+
 /** The path with its symbolic links resolved; itself when that cannot be done. */
 export function realPath(path: string): string {
   try {
@@ -74,7 +78,7 @@ export function resolveTarget(target: string): Target {
 }
 
 /** A session with the process that has the store open. */
-async function remoteSession(storePath: string): Promise<(Session & { close(): void }) | undefined> {
+async function remoteSession(storePath: string): Promise<ClosableSession | undefined> {
   const client = await connectToStore(storePath);
   if (client === undefined) return undefined;
   return {
@@ -84,13 +88,12 @@ async function remoteSession(storePath: string): Promise<(Session & { close(): v
   };
 }
 
-/** Opens the store here, or finds out that a process has just opened it. */
-async function openOrConnect(
-  storePath: string,
-  readOnly: boolean,
-): Promise<Database | (Session & { close(): void })> {
+/** Asks the process that has the store open, or opens it here when there is none. */
+async function connectOrOpen(storePath: string, readOnly: boolean): Promise<Database | ClosableSession> {
   const deadline = Date.now() + IN_USE_PATIENCE_MS;
   for (;;) {
+    const session = await remoteSession(storePath);
+    if (session !== undefined) return session;
     try {
       return await open(storePath, { readOnly });
     } catch (error) {
@@ -99,39 +102,54 @@ async function openOrConnect(
     }
     // A daemon that is starting or ending, or another command: one of them will answer, or be gone.
     await sleep(IN_USE_STEP_MS);
-    const session = await remoteSession(storePath);
-    if (session !== undefined) return session;
   }
 }
 
-function isSession(value: Database | Session): value is Session & { close(): void } {
+function isSession(value: Database | Session): value is ClosableSession {
   return 'execute' in value;
 }
 
-/** Opens the store at the first operation, when it is known whether that changes anything. */
-class LocalSession implements Session {
+/**
+ * Reaches the store at the first operation, when it is known whether that changes anything. If the process that is
+ * asked closes the store just then, it is reached again.
+ */
+class TargetSession implements Session {
   readonly storePath: string;
-  private database: Database | undefined;
-  private remote: (Session & { close(): void }) | undefined;
+  private reached: Database | ClosableSession | undefined;
+  private answered = false;
 
   constructor(storePath: string) {
     this.storePath = storePath;
   }
 
   async execute(operation: OperationName, args: JsonObject = {}): Promise<unknown> {
-    if (this.database === undefined && this.remote === undefined) {
-      const opened = await openOrConnect(this.storePath, !changesStore(operation));
-      if (isSession(opened)) this.remote = opened;
-      else this.database = opened;
+    const deadline = Date.now() + IN_USE_PATIENCE_MS;
+    for (;;) {
+      this.reached ??= await connectOrOpen(this.storePath, !changesStore(operation));
+      const { reached } = this;
+      if (!isSession(reached)) return executeOperation(reached, operation, args);
+      try {
+        const result = await reached.execute(operation, args);
+        this.answered = true;
+        return result;
+      } catch (error) {
+        if (this.answered || !wasNotDone(operation, error) || Date.now() > deadline) throw error;
+      }
+      reached.close();
+      this.reached = undefined;
+      await sleep(IN_USE_STEP_MS);
     }
-    if (this.remote !== undefined) return this.remote.execute(operation, args);
-    return executeOperation(this.database!, operation, args);
   }
 
   async close(): Promise<void> {
-    this.remote?.close();
-    await this.database?.close();
+    await this.reached?.close();
   }
+}
+
+/** Whether the operation failed because the store was being closed, and can be done again without harm. */
+function wasNotDone(operation: OperationName, error: unknown): boolean {
+  if (!(error instanceof LsnfsError) || error.code !== 'STORE_CLOSED') return false;
+  return error.details.unanswered !== true || !changesStore(operation);
 }
 
 /** Runs `body` with a session on the target, and closes it however that ends. */
@@ -140,7 +158,7 @@ export async function withTarget<Result>(
   body: (session: Session) => Promise<Result>,
 ): Promise<Result> {
   const { storePath } = resolveTarget(target);
-  const session = (await remoteSession(storePath)) ?? new LocalSession(storePath);
+  const session = new TargetSession(storePath);
   try {
     return await body(session);
   } finally {

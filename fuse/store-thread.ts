@@ -69,6 +69,7 @@ class StoreThread {
       });
     } catch (error) {
       this.tell({ kind: 'open-failed', error: toWire(error) });
+      this.port.close();
       return;
     }
     this.startSession();

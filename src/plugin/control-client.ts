@@ -1,8 +1,8 @@
 /**
  * A client of a store's control socket (control-server.ts): asks the process that has the store open.
  *
- * Requests may overlap. When the connection ends, every request that waits fails with STORE_CLOSED: the daemon has
- * ended, cleanly or not, and what was not answered may or may not have been done.
+ * Requests may overlap. When the connection ends, every request that waits fails with STORE_CLOSED and the detail
+ * `unanswered`: the daemon has ended, cleanly or not, and what was asked may or may not have been done.
  */
 import { connect, type Socket } from 'node:net';
 import { LsnfsError, systemErrorCode } from '../errors.ts';
@@ -83,7 +83,8 @@ export class ControlClient {
   }
 
   private fail(why: string): void {
-    this.failWith(new LsnfsError('STORE_CLOSED', `the process that has the store open ${why}`));
+    const message = `the process that has the store open ${why}`;
+    this.failWith(new LsnfsError('STORE_CLOSED', message, { unanswered: true }));
   }
 
   private failWith(error: LsnfsError): void {
@@ -121,10 +122,10 @@ export async function connectToStore(storePath: string): Promise<ControlClient |
   return new ControlClient(socket);
 }
 
-/** No name, no directory, or a socket that a crash left behind. */
+/** No name, no directory, a socket that a crash left behind, or one that is being closed. */
 function isAbsence(error: unknown): boolean {
   const code = systemErrorCode(error);
-  return code === 'ENOENT' || code === 'ENOTDIR' || code === 'ECONNREFUSED';
+  return code === 'ENOENT' || code === 'ENOTDIR' || code === 'ECONNREFUSED' || code === 'ECONNRESET';
 }
 
 function refused(storePath: string, error: unknown): LsnfsError {

@@ -333,3 +333,22 @@ mounted('signals to a mount in use: the first waits for programs, the second cut
   t.true(await until(() => !lives(pid)));
   t.is(await lsnfsOutput('cat', store, 'held'), 'written\n');
 });
+
+mounted('commands at the moment when a store is unmounted or mounted work all the same', async (t) => {
+  const { store, mountpoint } = await mountedPlaces(t);
+  await shell('echo here > f', mountpoint);
+  const look = async (delayMs: number) => {
+    await sleep(delayMs);
+    return lsnfs('cat', store, 'f');
+  };
+  for (const change of [
+    ['unmount', mountpoint],
+    ['mount', store, mountpoint],
+  ]) {
+    const delays = [0, 60, 120, 180, 240, 300, 360, 420];
+    const [changed, ...looks] = await Promise.all([lsnfs(...change), ...delays.map(look)]);
+    t.like(changed, { code: 0, stderr: '' });
+    for (const outcome of looks) t.like(outcome, { code: 0, stdout: 'here\n', stderr: '' });
+  }
+  await lsnfsOutput('unmount', mountpoint);
+});
