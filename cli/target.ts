@@ -135,7 +135,7 @@ class TargetSession implements Session {
       } catch (error) {
         if (this.answered || !wasNotDone(operation, error) || Date.now() > deadline) throw error;
       }
-      reached.close();
+      await reached.close();
       this.reached = undefined;
       await sleep(IN_USE_STEP_MS);
     }
