@@ -89,7 +89,7 @@ export async function demonstrateUnmounted({ shell, directory, project, say }: S
   await shell.run('lsnfs snapshot list store');
   await shell.run('lsnfs ls store');
   await shell.run('lsnfs ls -l store @imported/project/commander');
-  await shell.run(`lsnfs ls store @lsn-${lsn}/project | head -3`);
+  await shell.run(`lsnfs ls store @lsn-${lsn}/project`);
   await shell.run(`lsnfs cat store @lsn-${lsn}/project/NEW`);
   await shell.run(
     'lsnfs cat store @imported/project/ava/package.json | cmp - source/ava/package.json && echo identical',

@@ -69,7 +69,7 @@ async function demonstrateMounted(): Promise<void> {
 
   say('The snapshot shows everything as it was. Standard tools read it.');
   await shell.run('ls mnt/@');
-  await shell.run('ls -l mnt/@imported/project | head -5');
+  await shell.run('ls -l mnt/@imported/project/commander');
   await shell.run('diff -rq mnt/@imported/project mnt/project', { status: 1 });
   await shell.run('diff -r source mnt/@imported/project && echo identical');
 
