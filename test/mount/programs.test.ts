@@ -29,6 +29,7 @@ touch -d '1901-12-14 00:00:00.000000001 UTC' d/e/random; touch -d '1969-12-31 23
 touch -d '2105-06-07 08:09:10.123456789 UTC' sparse; touch -h -d '1999-01-01 UTC' dangling; touch -d '1985-10-26 UTC' fifo null empty d .
 `;
 
+// By default rsync takes times within one second for the same, and leaves them.
 mountTest('cp, tar and rsync bring everything in and out again, and the past keeps it', async (t) => {
   const where = await MountedStore.create(t);
   const { base, mountpoint } = where;
@@ -45,11 +46,11 @@ mountTest('cp, tar and rsync bring everything in and out again, and the past kee
     mkdir ../out/tar; ${tar} -C ../out/tar -xpf inside.tar; ${tar} -C ../out/tar --compare -f inside.tar
   `);
   await where.shell(`
-    rsync -aHAX --sparse ../source/ rsync/
-    test -z "$(rsync -aHAX --itemize-changes ../source/ rsync/)"
-    test -z "$(rsync -aHAX --checksum --delete --itemize-changes ../source/ rsync/)"
-    rsync -aHAX --sparse rsync/ ../out/rsync/
-    test -z "$(rsync -aHAX --checksum --itemize-changes rsync/ ../out/rsync/)"
+    rsync -aHAX --modify-window=-1 --sparse ../source/ rsync/
+    test -z "$(rsync -aHAX --modify-window=-1 --itemize-changes ../source/ rsync/)"
+    test -z "$(rsync -aHAX --modify-window=-1 --checksum --delete --itemize-changes ../source/ rsync/)"
+    rsync -aHAX --modify-window=-1 --sparse rsync/ ../out/rsync/
+    test -z "$(rsync -aHAX --modify-window=-1 --checksum --itemize-changes rsync/ ../out/rsync/)"
   `);
   t.deepEqual(await where.listing(`${mountpoint}/cp`), source, 'cp keeps the holes, too');
   const copies = ['cp', 'tar', 'rsync'].flatMap((how) => [`${mountpoint}/${how}`, `${base}/out/${how}`]);
@@ -70,7 +71,7 @@ mountTest('cp, tar and rsync bring everything in and out again, and the past kee
   for (const root of ['@copied', `@lsn-${lsn}`]) {
     t.deepEqual(await where.listing(`${mountpoint}/${root}/cp`), source, root);
     await where.shell(
-      `${tar} -C ${root}/tar --compare -f ../in.tar; test -z "$(rsync -aHAX --checksum --itemize-changes ${root}/rsync/ ../out/rsync/)"`,
+      `${tar} -C ${root}/tar --compare -f ../in.tar; test -z "$(rsync -aHAX --modify-window=-1 --checksum --itemize-changes ${root}/rsync/ ../out/rsync/)"`,
     );
   }
   // Back from the past with all that it had.
