@@ -134,6 +134,8 @@ export class ThreadedLog implements Log {
       workerData,
       transferList: options.notifyPort === undefined ? [] : [options.notifyPort],
       name: 'lsnfs log',
+      // The log's bytes are in shared memory; the thread itself makes next to nothing.
+      resourceLimits: { maxYoungGenerationSizeMb: 3 },
     });
     this.exited = new Promise((resolve) => {
       this.worker.once('exit', () => {
