@@ -90,6 +90,11 @@ export interface StatusReport {
  * @throws LsnfsError STORE_EXISTS, INVALID_INPUT, IO or NO_SPACE.
  */
 export async function initialize(path: string, options: InitializeOptions = {}): Promise<void> {
+  if (fs.statSync(path, { throwIfNoEntry: false })?.isDirectory() === false) {
+    throw new LsnfsError('STORE_EXISTS', `${path} exists and is not a directory: a store is a directory`, {
+      store: path,
+    });
+  }
   try {
     fs.mkdirSync(path, { recursive: true, mode: 0o700 });
     fs.chmodSync(path, 0o700);
