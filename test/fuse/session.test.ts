@@ -377,8 +377,8 @@ function corpus(kernel: FakeKernel): Buffer[] {
 }
 
 test('hostile requests: exactly one reply each, never a throw', (t) => {
-  const seed = Number(process.env.LSNFS_SEED ?? Date.now() % 2 ** 31);
-  t.log(`LSNFS_SEED=${seed}`);
+  const seed = Number(process.env.LSNFS_TEST_SEED ?? Date.now() % 2 ** 31);
+  t.log(`LSNFS_TEST_SEED=${seed}`);
   const random = randomSource(seed);
   const kernel = started();
   const seeds = corpus(kernel);

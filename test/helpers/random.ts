@@ -1,13 +1,13 @@
 /**
- * Seeded random numbers for tests. Every random test prints its seed, and LSNFS_SEED=… runs it again with that one.
+ * Seeded random numbers for tests. Every random test prints its seed, and LSNFS_TEST_SEED=… runs it again with that one.
  */
 import type { ExecutionContext } from 'ava';
 
-/** The seed of this run: from LSNFS_SEED, or new. Logged with the test. */
+/** The seed of this run: from LSNFS_TEST_SEED, or new. Logged with the test. */
 export function seedOf(t: ExecutionContext, what: string): number {
-  const given = process.env.LSNFS_SEED;
+  const given = process.env.LSNFS_TEST_SEED;
   const seed = given === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(given);
-  t.log(`${what}: LSNFS_SEED=${seed}`);
+  t.log(`${what}: LSNFS_TEST_SEED=${seed}`);
   return seed;
 }
 
