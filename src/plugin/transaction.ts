@@ -8,7 +8,6 @@ import {
   O_TRUNC,
   O_WRONLY,
   ROOT_CALLER,
-  ROOT_INODE,
   S_IFDIR,
   S_IFMT,
 } from '../vfs/file-system.ts';
@@ -162,7 +161,6 @@ export class Transaction extends View {
   }
 
   private makeDirectories(path: Buffer, mode: number): void {
-    let directory = ROOT_INODE;
     for (let start = 0; start < path.length; ) {
       const slash = path.indexOf(SLASH, start);
       const end = slash < 0 ? path.length : slash;
@@ -170,17 +168,10 @@ export class Transaction extends View {
         const prefix = path.subarray(0, end);
         const found = resolvePath(this.live, ROOT_CALLER, prefix);
         if (found.attributes === undefined) {
-          directory = this.live.mkdir(
-            ROOT_CALLER,
-            found.parent,
-            Buffer.from(found.name),
-            mode | S_IFDIR,
-          ).inode;
+          this.live.mkdir(ROOT_CALLER, found.parent, Buffer.from(found.name), mode | S_IFDIR);
         } else if ((found.attributes.mode & S_IFMT) !== S_IFDIR) throw new PosixError('ENOTDIR');
-        else directory = found.attributes.inode;
       }
       start = end + 1;
     }
-    void directory;
   }
 }
