@@ -6,7 +6,6 @@
  * of the port by itself. In the same memory the store thread says what it waits for, so that it is woken in time.
  */
 import { type ErrorCode, type ErrorDetails, LsnfsError } from '../src/errors.ts';
-import type { KnownToKernel } from './notify.ts';
 
 /** Words of the shared memory. */
 export const SHARED = {
@@ -82,8 +81,6 @@ export interface IdleDoor {
   readonly number: number;
   readonly name: Uint8Array;
 }
-
-export type Known = KnownToKernel;
 
 /** An error on its way between threads: structured cloning loses classes and codes. */
 export interface WireError {

@@ -92,9 +92,6 @@ export const NOTIFY = {
 /** The first minor version whose kernel takes NOTIFY.INC_EPOCH. */
 export const INC_EPOCH_MINOR_VERSION = 44;
 
-/** fuse_notify_inval_entry_out.flags: the entry is asked for again, and not dropped. */
-export const FUSE_EXPIRE_ONLY = 1;
-
 /** INIT flags, the low 32 bits. */
 export const INIT = {
   ASYNC_READ: 1 << 0,

@@ -22,7 +22,7 @@ export interface Page {
   readonly bytes: Buffer;
   /** Seal generation in which the page became dirty; 0 when clean. */
   generation: number;
-  /** Branch pages: child objects by slot, a cache of PageSpace's own; trees need not look at it. */
+  /** Used since the clock of the cache last came by. */
   referenced: boolean;
 }
 

@@ -85,10 +85,6 @@ export class Catalog {
     return found;
   }
 
-  *versionRows(): Generator<VersionRow> {
-    for (const { key, value } of this.versions.entries()) yield decodeVersionRow(key, value);
-  }
-
   addLifetime(lifetime: Readonly<Lifetime>): void {
     this.lifetimes.put(
       lifetimeKey(lifetime.death, lifetime.page),

@@ -53,7 +53,6 @@ export interface CheckpointResult {
   timeMicroseconds: number;
   /** The catalog root, for the control block. */
   catalog: PageRef;
-  pagesWritten: number;
 }
 
 /** Pages handled between two yields. */
@@ -104,12 +103,7 @@ export class Checkpoint {
     this.catalog.addVersion({ lsn, timeMicroseconds: root.timeMicroseconds, root: version });
     yield* this.recordDeaths(lsn);
     const catalog = this.writeCatalog(version, lsn);
-    return {
-      lsn,
-      timeMicroseconds: root.timeMicroseconds,
-      catalog,
-      pagesWritten: this.writer.written,
-    };
+    return { lsn, timeMicroseconds: root.timeMicroseconds, catalog };
   }
 
   /** Writes the dirty pages below `ref` and makes `ref` name their final places. */

@@ -22,8 +22,6 @@ export class PageWriter {
   private batchPages = 0;
   /** Runs that were used, for the free tree. */
   readonly used: PageRun[] = [];
-  /** Pages written so far. */
-  written = 0;
 
   constructor(device: Device, pageSize: number, freeSpace: FreeSpace) {
     this.device = device;
@@ -94,7 +92,6 @@ export class PageWriter {
     if (this.batchPages === 0) this.batchStart = number;
     this.batch.push(bytes);
     this.batchPages++;
-    this.written++;
     if (this.batchPages >= BATCH_PAGES) this.flush();
   }
 

@@ -12,7 +12,7 @@
 import * as fs from 'node:fs';
 import { assert, LsnfsError, systemErrorCode } from '../errors.ts';
 import { checkTransactionSize, FrameAppender, spaceNeeded } from './frame-appender.ts';
-import { type DurabilityCallback, type Log, type LogOptions, logFailure } from './log.ts';
+import { type DurabilityCallback, type Log, type LogOptions, logFailure, settled } from './log.ts';
 import { removeSegments, SegmentFiles, segmentOfEnd } from './segment.ts';
 import { prepareTail } from './tail.ts';
 
@@ -116,11 +116,8 @@ export class InProcessLog implements Log {
 
   sync(lsn: number): Promise<void> {
     if (lsn <= this.durable) return Promise.resolve();
-    return new Promise((resolve, reject) => {
-      this.onDurable(lsn, (failure) => {
-        if (failure === undefined) resolve();
-        else reject(failure);
-      });
+    return settled((callback) => {
+      this.onDurable(lsn, callback);
       this.requestSync(lsn);
     });
   }
@@ -212,12 +209,7 @@ export class InProcessLog implements Log {
   }
 
   syncData(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.onDataSynced((failure) => {
-        if (failure === undefined) resolve();
-        else reject(failure);
-      });
-    });
+    return settled((callback) => this.onDataSynced(callback));
   }
 
   onDataSynced(callback: DurabilityCallback): void {

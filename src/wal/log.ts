@@ -96,3 +96,13 @@ export function logFailure(cause: LsnfsError): LsnfsError {
     { cause },
   );
 }
+
+/** A promise for what a callback is told: resolves without a failure, rejects with one. */
+export function settled(register: (callback: DurabilityCallback) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    register((failure) => {
+      if (failure === undefined) resolve();
+      else reject(failure);
+    });
+  });
+}

@@ -14,7 +14,7 @@ import { type MessagePort, Worker } from 'node:worker_threads';
 import { assert, LsnfsError } from '../errors.ts';
 import { checkTransactionSize, FrameAppender, spaceNeeded } from './frame-appender.ts';
 import { writeReply } from './in-process-log.ts';
-import { type DurabilityCallback, type Log, type LogOptions, logFailure } from './log.ts';
+import { type DurabilityCallback, type Log, type LogOptions, logFailure, settled } from './log.ts';
 import { removeSegments, segmentOfEnd } from './segment.ts';
 import {
   ANSWER,
@@ -256,11 +256,8 @@ export class ThreadedLog implements Log {
 
   sync(lsn: number): Promise<void> {
     if (lsn <= this.durableLsn) return Promise.resolve();
-    return new Promise((resolve, reject) => {
-      this.onDurable(lsn, (failure) => {
-        if (failure === undefined) resolve();
-        else reject(failure);
-      });
+    return settled((callback) => {
+      this.onDurable(lsn, callback);
       this.requestSync(lsn);
     });
   }
@@ -367,12 +364,7 @@ export class ThreadedLog implements Log {
   }
 
   syncData(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.onDataSynced((failure) => {
-        if (failure === undefined) resolve();
-        else reject(failure);
-      });
-    });
+    return settled((callback) => this.onDataSynced(callback));
   }
 
   private dataSyncsDone(): number {
