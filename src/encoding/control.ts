@@ -44,11 +44,11 @@ const FLAG_CLEAN_SHUTDOWN = 1;
 const KNOWN_FLAGS = FLAG_CLEAN_SHUTDOWN;
 
 /** Sizes that a log segment can have. */
-export const SEGMENT_SIZE_MINIMUM = 1024 * 1024;
+export const SEGMENT_SIZE_MINIMUM = 64 * 1024;
 export const SEGMENT_SIZE_MAXIMUM = 1024 * 1024 * 1024;
 export const SEGMENT_SIZE_DEFAULT = 16 * 1024 * 1024;
 
-/** Whether log segments can have this size: a power of two, from 1 MiB to 1 GiB. */
+/** Whether log segments can have this size: a power of two, from 64 KiB to 1 GiB. */
 export function isSegmentSize(size: number): boolean {
   const inRange = size >= SEGMENT_SIZE_MINIMUM && size <= SEGMENT_SIZE_MAXIMUM;
   return inRange && Number.isInteger(size) && (size & (size - 1)) === 0;

@@ -6,12 +6,14 @@
  * socket.
  */
 import * as fs from 'node:fs';
+import { CONTROL_NAME } from '../encoding/control.ts';
 import type { PageSize } from '../encoding/page.ts';
 import { LsnfsError } from '../errors.ts';
 import { History } from '../history/history.ts';
 import { checkSnapshotName, formatTime } from '../history/targets.ts';
 import type { StorageDirectory } from '../storage/device.ts';
 import { FileDirectory } from '../storage/file-device.ts';
+import { checkStoreDirectory } from '../storage/store-files.ts';
 import { checkStore } from '../store/check.ts';
 import { StoreLock } from '../store/lock.ts';
 import type { Settings } from '../store/settings.ts';
@@ -30,7 +32,7 @@ import { type Entry, type PathLike, type Stat, View } from './view.ts';
 export interface InitializeOptions {
   /** Bytes of a page, fixed for ever. Default: 4096. */
   pageSize?: PageSize;
-  /** Bytes of a log segment, fixed for ever: a power of two from 1 MiB on. Default: 16 MiB. */
+  /** Bytes of a log segment, fixed for ever: a power of two from 64 KiB to 1 GiB. Default: 16 MiB. */
   segmentSize?: number;
   /** Settings that are written to `lsnfs.json`. */
   settings?: Partial<Settings>;
@@ -97,8 +99,21 @@ export async function initialize(path: string, options: InitializeOptions = {}):
   }
   try {
     fs.mkdirSync(path, { recursive: true, mode: 0o700 });
+    const entries = fs.readdirSync(path);
+    // Before anything is changed: a directory in use must not be closed to others by a mistake.
+    if (entries.includes(CONTROL_NAME)) {
+      throw new LsnfsError('STORE_EXISTS', `${path} is a store already`, { store: path });
+    }
+    if (entries.length > 0) {
+      throw new LsnfsError(
+        'STORE_EXISTS',
+        `${path} is not empty: a store needs a directory of its own`,
+        { store: path },
+      );
+    }
     fs.chmodSync(path, 0o700);
   } catch (error) {
+    if (error instanceof LsnfsError) throw error;
     throw new LsnfsError('IO', `cannot make the directory ${path}: ${(error as Error).message}`, {
       store: path,
     });
@@ -125,6 +140,7 @@ export async function openServed(
       store: path,
     });
   }
+  checkStoreDirectory(path);
   const directory = new FileDirectory(path);
   const lock = await StoreLock.acquire(path, Store.readId(directory), server.mountpoint);
   try {

@@ -3,20 +3,20 @@
  *
  * Every call runs to completion: short reads and writes, which POSIX permits at any time, are continued. A write
  * that makes no progress is an error, never a loop. Node opens every file with O_CLOEXEC, so no descriptor leaks
- * into child processes. Files are 0600 and directories 0700: a store holds other people's files.
+ * into child processes. How a name in a store becomes a file, and what is refused, is in store-files.ts.
  */
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { assert, LsnfsError, systemErrorCode } from '../errors.ts';
 import type { Device, StorageDirectory } from './device.ts';
+import { inStore, lstatInStore, makeStoreDirectory, openStoreFile, openSubdirectory } from './store-files.ts';
 
-const FILE_MODE = 0o600;
-const DIRECTORY_MODE = 0o700;
 /** IOV_MAX of Linux: buffers in one writev(2). */
 const VECTOR_MAXIMUM = 1024;
 
 /** Turns an error of the operating system into NO_SPACE or IO, with the facts. */
 export function deviceError(operation: string, name: string, position: number, error: unknown): LsnfsError {
+  if (error instanceof LsnfsError) return error;
   const code = systemErrorCode(error);
   if (code === undefined) throw error; // a bug, not an answer of the operating system
   const details = { operation, file: name, position, errno: code };
@@ -164,28 +164,29 @@ export class FileDirectory implements StorageDirectory {
     this.path = directoryPath;
   }
 
+  /** The full name, for messages. */
   private resolve(name: string): string {
     assert(!path.isAbsolute(name) && !name.split('/').includes('..'), `"${name}" is not a name in a store`);
     return path.join(this.path, name);
   }
 
   exists(name: string): boolean {
+    const full = this.resolve(name);
     try {
-      fs.statSync(this.resolve(name));
-      return true;
+      return lstatInStore(this.path, name) !== undefined;
     } catch (error) {
-      const code = systemErrorCode(error);
-      if (code === 'ENOENT' || code === 'ENOTDIR') return false;
-      throw deviceError('stat', this.resolve(name), -1, error);
+      throw deviceError('stat', full, -1, error);
     }
   }
 
   open(name: string, options: { create?: boolean; readOnly?: boolean } = {}): Device {
     const full = this.resolve(name);
-    const access = options.readOnly === true ? fs.constants.O_RDONLY : fs.constants.O_RDWR;
+    const access = options.readOnly === true ? 'read' : 'write';
     try {
-      const flags = options.create === true ? access | fs.constants.O_CREAT : access;
-      return new FileDevice(full, fs.openSync(full, flags, FILE_MODE));
+      return new FileDevice(
+        full,
+        openStoreFile(this.path, name, { access, create: options.create === true }),
+      );
     } catch (error) {
       throw deviceError('open', full, -1, error);
     }
@@ -194,10 +195,16 @@ export class FileDirectory implements StorageDirectory {
   list(subdirectory: string): string[] {
     const full = this.resolve(subdirectory);
     try {
-      const names: string[] = [];
-      for (const entry of fs.readdirSync(full, { withFileTypes: true }))
-        if (entry.isFile()) names.push(entry.name);
-      return names.sort();
+      const descriptor = openSubdirectory(this.path, subdirectory);
+      try {
+        const entries = fs.readdirSync(`/proc/self/fd/${descriptor}`, { withFileTypes: true });
+        return entries
+          .filter((entry) => entry.isFile())
+          .map((entry) => entry.name)
+          .sort();
+      } finally {
+        fs.closeSync(descriptor);
+      }
     } catch (error) {
       throw deviceError('list', full, -1, error);
     }
@@ -206,32 +213,35 @@ export class FileDirectory implements StorageDirectory {
   makeDirectory(name: string): void {
     const full = this.resolve(name);
     try {
-      fs.mkdirSync(full, { recursive: true, mode: DIRECTORY_MODE });
+      makeStoreDirectory(this.path, name);
     } catch (error) {
       throw deviceError('mkdir', full, -1, error);
     }
   }
 
   rename(from: string, to: string): void {
+    const full = this.resolve(from);
+    this.resolve(to);
     try {
-      fs.renameSync(this.resolve(from), this.resolve(to));
+      inStore(this.path, from, (source) => inStore(this.path, to, (target) => fs.renameSync(source, target)));
     } catch (error) {
-      throw deviceError('rename', this.resolve(from), -1, error);
+      throw deviceError('rename', full, -1, error);
     }
   }
 
   remove(name: string): void {
+    const full = this.resolve(name);
     try {
-      fs.unlinkSync(this.resolve(name));
+      inStore(this.path, name, (reachable) => fs.unlinkSync(reachable));
     } catch (error) {
-      throw deviceError('remove', this.resolve(name), -1, error);
+      throw deviceError('remove', full, -1, error);
     }
   }
 
   syncDirectory(subdirectory: string): void {
     const full = this.resolve(subdirectory);
     try {
-      const descriptor = fs.openSync(full, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+      const descriptor = openSubdirectory(this.path, subdirectory);
       try {
         fs.fsyncSync(descriptor);
       } finally {

@@ -1,14 +1,13 @@
 /**
  * Devices in memory: a store for tests and for programs that want no files.
  *
- * A file is a list of chunks that exist once they were written to, so that a large sparse file costs what it
- * holds. All devices of one name share the file, as descriptors do, also after its name is gone. `capacity` bounds
- * the bytes of all files together (NO_SPACE beyond it), and `fault` lets a test fail any single operation.
+ * All devices of one name share the file, as descriptors do, also after its name is gone. `capacity` bounds the
+ * bytes of all files together (NO_SPACE beyond it), and `fault` lets a test fail any single operation. Nothing here
+ * is ever lost: the device that loses what was not synced is SimulatedDisk.
  */
 import { LsnfsError } from '../errors.ts';
 import type { Device, StorageDirectory } from './device.ts';
-
-const CHUNK_SIZE = 65536;
+import { SparseBytes } from './sparse-bytes.ts';
 
 export type DeviceOperation =
   | 'open'
@@ -23,18 +22,6 @@ export type DeviceOperation =
 /** Called before each operation; what it throws is the operation's failure. */
 export type FaultHook = (operation: DeviceOperation, name: string, position: number, length: number) => void;
 
-class MemoryFile {
-  size = 0;
-  chunks: (Uint8Array | undefined)[] = [];
-
-  clone(): MemoryFile {
-    const copy = new MemoryFile();
-    copy.size = this.size;
-    copy.chunks = this.chunks.map((chunk) => (chunk === undefined ? undefined : Uint8Array.from(chunk)));
-    return copy;
-  }
-}
-
 export class MemoryDirectory implements StorageDirectory {
   readonly path: string;
   /** Bytes that all files may have together. */
@@ -42,7 +29,7 @@ export class MemoryDirectory implements StorageDirectory {
   fault: FaultHook | undefined;
   /** Completed syncs of devices, for tests of group commit. */
   syncCount = 0;
-  private readonly files = new Map<string, MemoryFile>();
+  private readonly files = new Map<string, SparseBytes>();
   private readonly directories = new Set<string>(['']);
 
   constructor(name = 'memory', capacity = Number.POSITIVE_INFINITY) {
@@ -76,7 +63,7 @@ export class MemoryDirectory implements StorageDirectory {
       const slash = name.lastIndexOf('/');
       const parentExists = this.directories.has(slash < 0 ? '' : name.slice(0, slash));
       if (options.create !== true || !parentExists) throw this.missing('open', name);
-      file = new MemoryFile();
+      file = new SparseBytes();
       this.files.set(name, file);
     }
     return new MemoryDevice(this, file, name, options.readOnly === true);
@@ -133,10 +120,10 @@ export class MemoryDevice implements Device {
   readonly name: string;
   readonly descriptor = -1;
   private readonly directory: MemoryDirectory;
-  private readonly file: MemoryFile;
+  private readonly file: SparseBytes;
   private readonly readOnly: boolean;
 
-  constructor(directory: MemoryDirectory, file: MemoryFile, name: string, readOnly: boolean) {
+  constructor(directory: MemoryDirectory, file: SparseBytes, name: string, readOnly: boolean) {
     this.directory = directory;
     this.file = file;
     this.name = name;
@@ -145,37 +132,13 @@ export class MemoryDevice implements Device {
 
   read(position: number, target: Uint8Array, start: number, length: number): number {
     this.directory.fault?.('read', this.name, position, length);
-    const total = Math.max(0, Math.min(length, this.file.size - position));
-    let done = 0;
-    while (done < total) {
-      const at = position + done;
-      const inChunk = at % CHUNK_SIZE;
-      const count = Math.min(total - done, CHUNK_SIZE - inChunk);
-      const chunk = this.file.chunks[(at - inChunk) / CHUNK_SIZE];
-      if (chunk === undefined) target.fill(0, start + done, start + done + count);
-      else target.set(chunk.subarray(inChunk, inChunk + count), start + done);
-      done += count;
-    }
-    return total;
+    return this.file.read(position, target, start, length);
   }
 
   write(position: number, source: Uint8Array, start: number, length: number): void {
     this.directory.fault?.('write', this.name, position, length);
-    this.grow('write', position + length);
-    let done = 0;
-    while (done < length) {
-      const at = position + done;
-      const inChunk = at % CHUNK_SIZE;
-      const count = Math.min(length - done, CHUNK_SIZE - inChunk);
-      const index = (at - inChunk) / CHUNK_SIZE;
-      let chunk = this.file.chunks[index];
-      if (chunk === undefined) {
-        chunk = new Uint8Array(CHUNK_SIZE);
-        this.file.chunks[index] = chunk;
-      }
-      chunk.set(source.subarray(start + done, start + done + count), inChunk);
-      done += count;
-    }
+    this.admit('write', position + length);
+    this.file.write(position, source, start, length);
   }
 
   writeVector(position: number, sources: readonly Uint8Array[]): void {
@@ -192,17 +155,11 @@ export class MemoryDevice implements Device {
 
   truncate(size: number): void {
     this.directory.fault?.('truncate', this.name, size, 0);
-    if (size >= this.file.size) {
-      this.grow('truncate', size);
-      return;
-    }
-    const kept = Math.ceil(size / CHUNK_SIZE);
-    this.file.chunks.length = Math.min(kept, this.file.chunks.length);
-    this.file.chunks[kept - 1]?.fill(0, ((size - 1) % CHUNK_SIZE) + 1);
-    this.file.size = size;
+    this.admit('truncate', size);
+    this.file.truncate(size);
   }
 
-  private grow(operation: string, size: number): void {
+  private admit(operation: string, size: number): void {
     const details = { operation, file: this.name, position: size };
     if (this.readOnly) {
       throw new LsnfsError('IO', `${operation} of ${this.name} failed: EBADF`, {
@@ -215,7 +172,6 @@ export class MemoryDevice implements Device {
       const message = `${operation} of ${this.name} at offset ${size} failed: no space is left in memory`;
       throw new LsnfsError('NO_SPACE', message, { ...details, errno: 'ENOSPC' });
     }
-    this.file.size = size;
   }
 
   async sync(): Promise<void> {

@@ -25,6 +25,10 @@ export interface InitializeOptions {
   pageSize?: PageSize;
   segmentSize?: number;
   settings?: Partial<Settings>;
+  /** 16 bytes that tell stores apart. Default: random ones. */
+  storeId?: Uint8Array;
+  /** Microseconds since 1970. Default: now. */
+  createdAtMicroseconds?: number;
 }
 
 /** @throws LsnfsError STORE_EXISTS, INVALID_INPUT, NO_SPACE or IO. */
@@ -51,10 +55,10 @@ export function initializeStore(directory: StorageDirectory, options: Initialize
   }
   mergeSettings({ ...options.settings }, 'the options');
   writeFile(directory, SETTINGS_NAME, Buffer.from(`${JSON.stringify(options.settings ?? {}, null, 2)}\n`));
-  const storeId = randomBytes(16);
+  const storeId = options.storeId ?? randomBytes(16);
   initializeLog(directory, { storeId, segmentSize });
   const data = directory.open(DATA_NAME, { create: true });
-  const createdAtMicroseconds = Date.now() * 1000;
+  const createdAtMicroseconds = options.createdAtMicroseconds ?? Date.now() * 1000;
   // Page 0 is nobody's: a pointer that was zeroed never leads anywhere.
   const versionPage = 1;
   const catalogPage = 2;

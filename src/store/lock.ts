@@ -12,6 +12,7 @@ import * as fs from 'node:fs';
 import * as net from 'node:net';
 import * as path from 'node:path';
 import { LsnfsError, systemErrorCode } from '../errors.ts';
+import { readStoreFile, replaceStoreFile } from '../storage/store-files.ts';
 
 export interface Owner {
   pid: number;
@@ -21,6 +22,8 @@ export interface Owner {
 }
 
 const LOCK_FILE = 'lock';
+/** A lock file of ours is far shorter. */
+const LOCK_FILE_LIMIT = 64 * 1024;
 /** How long a lock that was just released by a dying process may take to go, in milliseconds. */
 const RETRY_MS = 20;
 const RETRIES = 25;
@@ -42,7 +45,6 @@ export class StoreLock {
   ): Promise<StoreLock> {
     const stat = fs.statSync(directory);
     const name = createHash('sha256').update(storeId).update(`${stat.dev}:${stat.ino}`).digest('hex');
-    const file = path.join(directory, LOCK_FILE);
     let server: net.Server | undefined;
     for (let attempt = 0; server === undefined; attempt++) {
       server = await bind(`\0lsnfs-${name}`);
@@ -58,10 +60,18 @@ export class StoreLock {
       throw inUse(directory, owner);
     }
     const self: Owner = { pid: process.pid, startTicks: startTicks(process.pid) ?? '', mountpoint };
-    const temporary = `${file}.${process.pid}`;
-    fs.writeFileSync(temporary, `${JSON.stringify(self)}\n`, { mode: 0o600 });
-    fs.renameSync(temporary, file);
-    return new StoreLock(server, file);
+    try {
+      replaceStoreFile(
+        directory,
+        LOCK_FILE,
+        `${LOCK_FILE}.${process.pid}`,
+        `${JSON.stringify(self)}\n`,
+      );
+    } catch (error) {
+      server.close();
+      throw error;
+    }
+    return new StoreLock(server, path.join(directory, LOCK_FILE));
   }
 
   release(): Promise<void> {
@@ -87,9 +97,10 @@ function bind(name: string): Promise<net.Server | undefined> {
 export function readOwner(directory: string): Owner | undefined {
   let text: string;
   try {
-    text = fs.readFileSync(path.join(directory, LOCK_FILE), 'utf8');
+    text = readStoreFile(directory, LOCK_FILE, LOCK_FILE_LIMIT).toString('utf8');
   } catch (error) {
     if (systemErrorCode(error) === 'ENOENT') return undefined;
+    if (error instanceof LsnfsError) throw error;
     throw new LsnfsError('IO', `cannot read the lock of ${directory}: ${(error as Error).message}`);
   }
   try {

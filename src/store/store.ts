@@ -494,9 +494,14 @@ export class Store {
     );
   }
 
+  /** Holds the present state for a checkpoint, which whoever runs the background work then writes. */
+  requestCheckpoint(): void {
+    if (this.changed) this.seal();
+  }
+
   /** Writes a checkpoint of the present state and waits for it. @throws the failure of the store. */
   async checkpoint(): Promise<void> {
-    if (this.changed) this.seal();
+    this.requestCheckpoint();
     await this.drive();
     if (this.failure !== undefined) throw this.failure;
   }

@@ -1,6 +1,6 @@
 /** Where the thread of a log's writer begins; see writer.ts and threaded-log.ts. */
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
-import { FileDirectory } from '../storage/file-device.ts';
+import { FileDevice, FileDirectory } from '../storage/file-device.ts';
 import { type SharedBuffers, SharedMemory } from './shared-memory.ts';
 import { LogWriter } from './writer.ts';
 
@@ -27,8 +27,7 @@ const writer = new LogWriter({
   segmentSize: data.segmentSize,
   endLsn: data.endLsn,
   preparedSegment: data.preparedSegment,
-  dataDescriptor: data.dataDescriptor,
-  dataName: data.dataName,
+  dataDevice: new FileDevice(data.dataName, data.dataDescriptor),
   commitIntervalMs: data.commitIntervalMs,
   notify: () => port.postMessage(PROGRESS_MESSAGE),
 });

@@ -14,8 +14,7 @@
  */
 import * as fs from 'node:fs';
 import { LsnfsError, systemErrorCode } from '../errors.ts';
-import type { StorageDirectory } from '../storage/device.ts';
-import { deviceError } from '../storage/file-device.ts';
+import type { Device, StorageDirectory } from '../storage/device.ts';
 import { logFailure } from './log.ts';
 import { SegmentFiles } from './segment.ts';
 import {
@@ -79,9 +78,8 @@ export interface WriterOptions {
   readonly segmentSize: number;
   readonly endLsn: number;
   readonly preparedSegment: number;
-  /** Descriptor of the data file, which belongs to the store. */
-  readonly dataDescriptor: number;
-  readonly dataName: string;
+  /** The data file, which belongs to the store. */
+  readonly dataDevice: Pick<Device, 'sync'>;
   readonly commitIntervalMs: number;
   /** Tells the other side that something advanced that it waits for. */
   readonly notify: () => void;
@@ -178,7 +176,7 @@ export class LogWriter {
   /** Makes everything up to `target`, which is written, durable. */
   private sync(target: number): Promise<void> | undefined {
     const dataDirty = Atomics.exchange(this.shared.words, DATA_DIRTY, 0) === 1;
-    const dataSync = dataDirty ? this.syncData() : undefined;
+    const dataSync = dataDirty ? this.options.dataDevice.sync() : undefined;
     const devices = this.segments.takeUnsynced();
     let error: unknown;
     try {
@@ -195,15 +193,6 @@ export class LogWriter {
     return dataSync.then(() => {
       if (error !== undefined) throw error;
       this.publish(target);
-    });
-  }
-
-  private syncData(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      fs.fdatasync(this.options.dataDescriptor, (error) => {
-        if (error === null) resolve();
-        else reject(deviceError('sync', this.options.dataName, -1, error));
-      });
     });
   }
 
@@ -229,7 +218,7 @@ export class LogWriter {
   private startDataSync(): void {
     this.dataSyncRunning = true;
     const wanted = this.shared.load(DATA_SYNCS_WANTED);
-    void this.syncData().then(
+    void this.options.dataDevice.sync().then(
       () => {
         this.dataSyncRunning = false;
         this.shared.store(DATA_SYNCS_DONE, wanted);

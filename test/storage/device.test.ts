@@ -1,4 +1,4 @@
-/** One suite for all devices: files and memory. */
+/** One suite for all devices: files, memory, and the simulated disk. */
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
@@ -7,6 +7,7 @@ import { LsnfsError } from '../../src/errors.ts';
 import type { StorageDirectory } from '../../src/storage/device.ts';
 import { FileDirectory } from '../../src/storage/file-device.ts';
 import { MemoryDirectory } from '../../src/storage/memory-device.ts';
+import { SimulatedDisk } from '../../src/storage/simulated-disk.ts';
 
 const implementations: Record<string, (t: ExecutionContext) => StorageDirectory> = {
   file: (t) => {
@@ -15,6 +16,7 @@ const implementations: Record<string, (t: ExecutionContext) => StorageDirectory>
     return new FileDirectory(directory);
   },
   memory: () => new MemoryDirectory(),
+  simulated: () => new SimulatedDisk(),
 };
 
 function pattern(length: number, start = 0): Uint8Array {
