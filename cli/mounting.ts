@@ -1,11 +1,12 @@
 /** Starts the daemon of a mount and waits until the mount answers. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, existsSync, openSync } from 'node:fs';
+import { closeSync, existsSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { LsnfsError, systemErrorCode } from '../src/errors.ts';
 import { errorFromWire } from '../src/plugin/control-protocol.ts';
+import { openStoreFile } from '../src/storage/store-files.ts';
 import type { DaemonMessage } from './daemon.ts';
 import { withProgress } from './progress.ts';
 import type { ServeOptions } from './serve.ts';
@@ -23,9 +24,9 @@ function openLog(storePath: string): number | undefined {
   // Whatever is no store gets no log; the daemon says what is wrong with it.
   if (!existsSync(join(storePath, 'control'))) return undefined;
   try {
-    return openSync(join(storePath, LOG_NAME), 'a', 0o600);
+    return openStoreFile(storePath, LOG_NAME, { access: 'append', create: true });
   } catch (error) {
-    if (systemErrorCode(error) === undefined) throw error;
+    if (error instanceof LsnfsError || systemErrorCode(error) === undefined) throw error;
     process.stderr.write(`lsnfs: no log is kept: ${(error as Error).message}\n`);
     return undefined;
   }

@@ -27,6 +27,7 @@ export interface ServeOptions {
   readonly nonEmpty: boolean;
   readonly snapdir: 'hidden' | 'visible';
   readonly commitIntervalMs?: number;
+  readonly allowPlugins: boolean;
 }
 
 export type Log = (message: string) => void;
@@ -49,8 +50,10 @@ function databaseModule(): string {
     .href;
 }
 
-function databaseOptions({ storePath, mountpoint, commitIntervalMs }: ServeOptions): MountedDatabaseOptions {
-  return { store: storePath, mountpoint, ...(commitIntervalMs !== undefined && { commitIntervalMs }) };
+function databaseOptions(options: ServeOptions): MountedDatabaseOptions {
+  const { storePath, mountpoint, commitIntervalMs, allowPlugins } = options;
+  const interval = commitIntervalMs !== undefined && { commitIntervalMs };
+  return { store: storePath, mountpoint, allowPlugins, ...interval };
 }
 
 /** Performs an operation on the store thread, on what programs see at this moment. */

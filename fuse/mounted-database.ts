@@ -13,6 +13,8 @@ export interface MountedDatabaseOptions {
   readonly store: string;
   readonly mountpoint: string;
   readonly commitIntervalMs?: number;
+  /** Whether the modules that the store's settings name are loaded. Default: no. */
+  readonly allowPlugins?: boolean;
 }
 
 export async function openMountedDatabase(given: unknown, context: MountContext): Promise<MountedDatabase> {
@@ -21,6 +23,7 @@ export async function openMountedDatabase(given: unknown, context: MountContext)
     options.store,
     {
       readOnly: context.readOnly,
+      allowPlugins: options.allowPlugins === true,
       warn: context.log,
       ...(options.commitIntervalMs !== undefined && { commitIntervalMs: options.commitIntervalMs }),
     },

@@ -17,6 +17,7 @@ interface Options {
   nonempty?: boolean;
   snapdir: 'hidden' | 'visible';
   commitInterval?: number;
+  plugins?: boolean;
   json?: boolean;
 }
 
@@ -40,6 +41,7 @@ export function register(program: Command): void {
       'how long what nobody synced may stay volatile, as 500ms, 1s or 2m',
       parseDuration,
     )
+    .option('--plugins', 'load the modules that lsnfs.json of the store names: code that runs as you')
     .action(async (store: string | undefined, directory: string | undefined, options: Options) => {
       if (store === undefined) return printMounts(options);
       if (directory === undefined)
@@ -57,6 +59,7 @@ async function mountStore(storePath: string, mountpoint: string, options: Option
     allowOther: options.allowOther ?? false,
     nonEmpty: options.nonempty ?? false,
     snapdir: options.snapdir,
+    allowPlugins: options.plugins === true,
     ...(options.commitInterval !== undefined && { commitIntervalMs: options.commitInterval }),
   };
   const announce = (pid: number) =>

@@ -6,6 +6,7 @@
  */
 import { connect, type Socket } from 'node:net';
 import { LsnfsError, systemErrorCode } from '../errors.ts';
+import { openSocketName } from '../storage/store-files.ts';
 import {
   errorFromWire,
   isJsonObject,
@@ -14,7 +15,6 @@ import {
   REPLY_LIMIT,
   REQUEST_LIMIT,
   SOCKET_NAME,
-  socketAddress,
 } from './control-protocol.ts';
 
 interface Waiting {
@@ -98,9 +98,9 @@ export class ControlClient {
 
 /** Connects to the process that has the store open; undefined when there is none. @throws LsnfsError EACCES, … */
 export async function connectToStore(storePath: string): Promise<ControlClient | undefined> {
-  let address: ReturnType<typeof socketAddress>;
+  let address: ReturnType<typeof openSocketName>;
   try {
-    address = socketAddress(storePath, SOCKET_NAME);
+    address = openSocketName(storePath, SOCKET_NAME);
   } catch (error) {
     if (isAbsence(error)) return undefined;
     throw refused(storePath, error);
@@ -129,6 +129,7 @@ function isAbsence(error: unknown): boolean {
 }
 
 function refused(storePath: string, error: unknown): LsnfsError {
+  if (error instanceof LsnfsError) return error;
   const code = systemErrorCode(error);
   if (code === 'EACCES' || code === 'EPERM') {
     return new LsnfsError('EACCES', `no permission to use ${storePath}: only its owner and root may`, {

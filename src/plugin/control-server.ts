@@ -10,10 +10,11 @@
  * the answer to `waitUntilClosed`, which is sent by `closed` when the store is closed. `operation` results with a
  * `cursor` belong to their connection and are closed with it.
  */
-import { chmodSync, renameSync, rmSync } from 'node:fs';
+import { renameSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { LsnfsError } from '../errors.ts';
+import { makeSocketPrivate } from '../storage/store-files.ts';
 import {
   errorToWire,
   isJsonObject,
@@ -232,7 +233,7 @@ export async function startControlServer(options: ControlServerOptions): Promise
   const socketPath = join(storePath, SOCKET_NAME);
   rmSync(join(storePath, temporaryName), { force: true });
   await listen(server, storePath, temporaryName);
-  chmodSync(join(storePath, temporaryName), 0o600);
+  makeSocketPrivate(storePath, temporaryName);
   renameSync(join(storePath, temporaryName), socketPath);
   // A failure to accept (no descriptors left) must not end the daemon.
   server.on('error', (error) => options.onUnexpectedError?.(error, 'accept'));

@@ -8,15 +8,15 @@
 import * as fs from 'node:fs';
 import { CONTROL_NAME } from '../encoding/control.ts';
 import type { PageSize } from '../encoding/page.ts';
-import { LsnfsError } from '../errors.ts';
+import { LsnfsError, systemErrorCode } from '../errors.ts';
 import { History } from '../history/history.ts';
 import { checkSnapshotName, formatTime } from '../history/targets.ts';
 import type { StorageDirectory } from '../storage/device.ts';
 import { FileDirectory } from '../storage/file-device.ts';
-import { checkStoreDirectory } from '../storage/store-files.ts';
+import { checkStoreDirectory, checkTrustedFile } from '../storage/store-files.ts';
 import { checkStore } from '../store/check.ts';
 import { StoreLock } from '../store/lock.ts';
-import type { Settings } from '../store/settings.ts';
+import { SETTINGS_NAME, type Settings } from '../store/settings.ts';
 import { Store } from '../store/store.ts';
 import { checkFileSystem } from '../vfs/check.ts';
 import type { VfsOptions } from '../vfs/core.ts';
@@ -44,6 +44,11 @@ export interface OpenOptions {
   commitIntervalMs?: number;
   /** Other settings that override `lsnfs.json`. */
   settings?: Partial<Settings>;
+  /**
+   * Whether the modules that `lsnfs.json` names are loaded; they must be in a store that belongs to this user. Modules
+   * named in `settings` above are loaded in any case. Default: no, with a warning.
+   */
+  allowPlugins?: boolean;
   /** Told of what a person should know and nobody waits for. Default: console.error. */
   warn?: (message: string) => void;
 }
@@ -105,11 +110,9 @@ export async function initialize(path: string, options: InitializeOptions = {}):
       throw new LsnfsError('STORE_EXISTS', `${path} is a store already`, { store: path });
     }
     if (entries.length > 0) {
-      throw new LsnfsError(
-        'STORE_EXISTS',
-        `${path} is not empty: a store needs a directory of its own`,
-        { store: path },
-      );
+      throw new LsnfsError('STORE_EXISTS', `${path} is not empty: a store needs a directory of its own`, {
+        store: path,
+      });
     }
     fs.chmodSync(path, 0o700);
   } catch (error) {
@@ -141,6 +144,7 @@ export async function openServed(
     });
   }
   checkStoreDirectory(path);
+  if (options.allowPlugins === true) checkTrustedSettings(path);
   const directory = new FileDirectory(path);
   const lock = await StoreLock.acquire(path, Store.readId(directory), server.mountpoint);
   try {
@@ -149,6 +153,27 @@ export async function openServed(
     await lock.release();
     throw error;
   }
+}
+
+/** @throws LsnfsError UNSAFE_STORE when the modules that `lsnfs.json` names could be somebody else's choice. */
+function checkTrustedSettings(path: string): void {
+  try {
+    checkTrustedFile(path, SETTINGS_NAME);
+  } catch (error) {
+    if (systemErrorCode(error) !== 'ENOENT') throw error;
+  }
+}
+
+/** The modules to load: what the caller names, or, with the caller's leave, what `lsnfs.json` does. */
+function permittedPlugins(store: Store, options: OpenOptions, warn: (message: string) => void): string[] {
+  const { plugins } = store.settings;
+  if (options.settings?.plugins !== undefined || options.allowPlugins === true) return plugins;
+  if (plugins.length > 0 && !store.readOnly) {
+    warn(
+      `${SETTINGS_NAME} names plugins (${plugins.join(', ')}), which were not loaded: a store runs no code unless it is opened with that permission ("lsnfs mount --plugins")`,
+    );
+  }
+  return [];
 }
 
 export class Database {
@@ -187,7 +212,7 @@ export class Database {
     });
     const database = new Database(directory.path, store, server, release);
     try {
-      database.plugins = await loadPlugins(database, store.settings.plugins, warn);
+      database.plugins = await loadPlugins(database, permittedPlugins(store, options, warn), warn);
     } catch (error) {
       await database.close();
       throw error;

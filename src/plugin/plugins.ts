@@ -4,6 +4,12 @@
  * A plugin is a module whose default export is a function: it is given the database and returns its hooks. Modules
  * named in the setting `plugins` are loaded when the store opens; a server such as the mount opens the database
  * itself and registers nothing. The engine knows none of them.
+ *
+ * A module is code with all rights of the process, and a store may come from somebody else. So what `lsnfs.json` names is
+ * loaded only where whoever opens the store has said so (`allowPlugins`, `lsnfs mount --plugins`), from a file that is
+ * theirs; what the opening program itself names (`settings.plugins`) is its own affair. A module is an absolute path or
+ * the name of an installed package: neither a URL, which could hold the code itself, nor a path that depends on where
+ * somebody happens to stand.
  */
 import { pathToFileURL } from 'node:url';
 import { LsnfsError } from '../errors.ts';
@@ -16,6 +22,15 @@ export interface PluginHooks {
   snapshot?(event: SnapshotInfo): void | Promise<void>;
   /** The store is about to close. */
   stop?(): void | Promise<void>;
+}
+
+const PACKAGE_NAME = /^(?:@[a-z0-9~-][a-z0-9._~-]*\/)?[a-z0-9~-][a-z0-9._~-]*(?:\/[A-Za-z0-9._~-]+)*$/;
+
+/** What import() takes for a module. @throws Error that says what a module can be */
+function specifierOf(module: string): string {
+  if (module.startsWith('/')) return pathToFileURL(module).href;
+  if (PACKAGE_NAME.test(module) && !module.split('/').includes('..')) return module;
+  throw new Error('a module is an absolute path or the name of a package');
 }
 
 export type Plugin = (database: Database) => PluginHooks | Promise<PluginHooks>;
@@ -50,9 +65,7 @@ export async function loadPlugins(
   };
   for (const module of modules) {
     try {
-      const specifier =
-        module.startsWith('/') || module.startsWith('.') ? pathToFileURL(module).href : module;
-      const { default: plugin } = (await import(specifier)) as { default?: unknown };
+      const { default: plugin } = (await import(specifierOf(module))) as { default?: unknown };
       if (typeof plugin !== 'function') throw new Error('its default export is not a function');
       started.push({ module, hooks: await (plugin as Plugin)(database) });
     } catch (error) {

@@ -236,3 +236,22 @@ export function checkStoreDirectory(store: string): void {
     throw unsafe(`the store ${store}`, `is open to other users (mode ${mode})`, advice);
   }
 }
+
+/**
+ * Whether what a file in the store says may make code run: nobody but this user (or root) can have written it, and
+ * nobody else can put another in its place.
+ * @throws LsnfsError UNSAFE_STORE, or as lstat(2)
+ */
+export function checkTrustedFile(store: string, name: string): void {
+  const full = path.join(store, name);
+  const user = process.geteuid?.();
+  const directory = fs.statSync(store);
+  const stat = fs.lstatSync(full);
+  const advice = 'modules that it names are loaded only when it is all of the user who runs lsnfs';
+  if (directory.uid !== user || (stat.uid !== user && stat.uid !== 0)) {
+    const owner = directory.uid === user ? stat.uid : directory.uid;
+    throw unsafe(full, `is in the hands of user ${owner}, and this is user ${user}`, advice);
+  }
+  if (!stat.isFile()) throw notA('a file', stat, full);
+  if ((stat.mode & 0o022) !== 0) throw unsafe(full, 'can be written by other users', advice);
+}

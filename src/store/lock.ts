@@ -54,19 +54,12 @@ export class StoreLock {
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
       }
     }
-    const owner = readOwner(directory);
-    if (owner !== undefined && owner.pid !== process.pid && isAlive(owner)) {
-      server.close();
-      throw inUse(directory, owner);
-    }
-    const self: Owner = { pid: process.pid, startTicks: startTicks(process.pid) ?? '', mountpoint };
     try {
-      replaceStoreFile(
-        directory,
-        LOCK_FILE,
-        `${LOCK_FILE}.${process.pid}`,
-        `${JSON.stringify(self)}\n`,
-      );
+      const owner = readOwner(directory);
+      if (owner !== undefined && owner.pid !== process.pid && isAlive(owner)) throw inUse(directory, owner);
+      const self: Owner = { pid: process.pid, startTicks: startTicks(process.pid) ?? '', mountpoint };
+      const temporary = `${LOCK_FILE}.${process.pid}`;
+      replaceStoreFile(directory, LOCK_FILE, temporary, `${JSON.stringify(self)}\n`);
     } catch (error) {
       server.close();
       throw error;

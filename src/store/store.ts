@@ -61,6 +61,9 @@ export interface StoreOptions {
   warn?: (message: string) => void;
 }
 
+/** Settings are a page of text; a file that is not settings must not fill the memory. In bytes. */
+const SETTINGS_LIMIT = 1024 * 1024;
+
 /** What a checkpoint in progress needs next. */
 type StepState = 'work' | 'wait';
 
@@ -661,7 +664,12 @@ function readSettings(directory: StorageDirectory, overrides: Partial<Settings> 
   if (directory.exists(SETTINGS_NAME)) {
     const device = directory.open(SETTINGS_NAME, { readOnly: true });
     try {
-      const text = Buffer.alloc(device.size());
+      const size = device.size();
+      if (size > SETTINGS_LIMIT) {
+        const message = `${SETTINGS_NAME} has ${size} bytes, more than settings can have (${SETTINGS_LIMIT})`;
+        throw new LsnfsError('INVALID_INPUT', message, { file: SETTINGS_NAME });
+      }
+      const text = Buffer.alloc(size);
       device.read(0, text, 0, text.length);
       given = { ...parseSettings(text.toString('utf8'), SETTINGS_NAME) };
     } finally {

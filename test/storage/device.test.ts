@@ -5,7 +5,7 @@ import * as path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { LsnfsError } from '../../src/errors.ts';
 import type { StorageDirectory } from '../../src/storage/device.ts';
-import { FileDirectory } from '../../src/storage/file-device.ts';
+import { FileDevice, FileDirectory } from '../../src/storage/file-device.ts';
 import { MemoryDirectory } from '../../src/storage/memory-device.ts';
 import { SimulatedDisk } from '../../src/storage/simulated-disk.ts';
 
@@ -162,7 +162,7 @@ test('file: modes are 0600 and 0700, and descriptors are not inherited', (t) => 
 });
 
 test('file: a full device is NO_SPACE', (t) => {
-  const device = new FileDirectory('/dev').open('full');
+  const device = new FileDevice('full', fs.openSync('/dev/full', 'r+'));
   const error = t.throws(() => device.write(0, pattern(10), 0, 10), { code: 'NO_SPACE' }) as LsnfsError;
   t.like(error.details, { operation: 'write', errno: 'ENOSPC', position: 0 });
   t.throws(() => device.writeVector(0, [pattern(10)]), { code: 'NO_SPACE' });
