@@ -9,8 +9,9 @@
  * What a power cut may do (everything that POSIX and a disk with 512-byte sectors permit):
  * - any subset of the unsynced writes survives, in any order, torn between sectors: for every sector the last of its
  *   writes that survived counts;
- * - a write that was under way may leave garbage, in the bytes that it covered. Bytes beside them in the sector are safe
- *   (SQLite's "powersafe overwrite"): no design that appends to a log survives a disk that breaks that promise;
+ * - a write that was under way may leave garbage, in the sectors that it changes and there in the bytes that it covers.
+ *   Bytes that stay the same are safe (SQLite's "powersafe overwrite"): whoever appends to a log through a page cache
+ *   has its last sectors written again and again, and no such design survives a disk that breaks that promise;
  * - a file has any size between the durable one and the present one; growth without data reads as zeros;
  * - creations, renames and removals that no `syncDirectory` covered happen or not, each by itself and whole. Syncing a
  *   file does not make its name durable.
@@ -424,7 +425,12 @@ class SimulatedDevice implements Device {
     const room = Math.max(0, this.disk.capacity - this.disk.usedBytes() + this.file.cached.size - position);
     if (this.readOnly) throw this.disk.failure('write', this.name, position, 'EBADF');
     const admitted = Math.min(length, fault === undefined ? room : (fault.written ?? 0));
-    if (admitted > 0) this.change({ kind: 'write', position, bytes: source.slice(start, start + admitted) });
+    if (admitted > 0)
+      this.change({
+        kind: 'write',
+        position,
+        bytes: Uint8Array.from(source.subarray(start, start + admitted)),
+      });
     if (fault !== undefined) throw this.disk.failure('write', this.name, position + admitted, fault.errno);
     if (admitted < length) throw this.disk.failure('write', this.name, position + admitted, 'ENOSPC');
   }
@@ -526,7 +532,8 @@ class PowerCut {
     while (start < bytes.length) {
       const end = Math.min(bytes.length, start + SECTOR_SIZE - ((position + start) % SECTOR_SIZE));
       if (this.survives()) {
-        if (this.garbage > 0 && this.random(256) < this.garbage) {
+        const garbled = this.garbage > 0 && this.random(256) < this.garbage;
+        if (garbled && !isSame(image, position + start, bytes.subarray(start, end))) {
           const garbage = new Uint8Array(end - start).map(() => this.random(256));
           image.write(position + start, garbage, 0, garbage.length);
         } else image.write(position + start, bytes, start, end - start);
@@ -534,6 +541,11 @@ class PowerCut {
       start = end;
     }
   }
+}
+
+function isSame(image: SparseBytes, position: number, bytes: Uint8Array): boolean {
+  const there = new Uint8Array(bytes.length);
+  return image.read(position, there, 0, there.length) === bytes.length && Buffer.compare(there, bytes) === 0;
 }
 
 /** The size of a file before each of the changes, and after the last. */

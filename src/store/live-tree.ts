@@ -64,6 +64,8 @@ export class LiveTree extends TreeState implements LiveState {
   private liveMark = 0;
   private outer: Outer | undefined;
   private poison: Error | undefined;
+  /** Pages that were written straight to the data file since the store was opened. */
+  directPages = 0;
   private readonly resetListeners: (() => void)[] = [];
 
   constructor(cache: PageCache, root: Readonly<VersionRoot>, host: LiveHost) {
@@ -278,6 +280,7 @@ export class LiveTree extends TreeState implements LiveState {
       const extent: Extent = { block: firstBlock + done, count, page, birth, checksums };
       this.records.map(inode, extent.block, page, count, checksums);
       mapped += this.applyMap(inode, extent);
+      this.directPages += count;
       done += count;
     }
     log.noteDataDirty();

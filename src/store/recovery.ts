@@ -6,7 +6,11 @@
  * not whole: one whose frames do not all verify, or that names pages of data which do not match its checksums (log
  * and data file are synced in parallel, so that after a power cut either may lack what the other has).
  *
- * Recovery changes nothing on disk but the log's torn tail, and can be repeated at any point.
+ * Recovery changes nothing on disk but the log's torn tail, and can be repeated at any point. What it found it writes
+ * again, byte for byte, before anything is built on it: the control slot, the log since the checkpoint (wal/tail.ts), and
+ * the data that the replayed transactions map. All of it was read from the page cache, and after a failed sync that
+ * holds what no disk has, marked as clean. What lies before the checkpoint is beyond that doubt: a control slot is
+ * written only after the syncs that it rests on have succeeded.
  */
 
 import { crc32 } from '../encoding/checksum.ts';
@@ -15,6 +19,7 @@ import {
   CONTROL_SLOT_SIZE,
   type ControlBlock,
   chooseControl,
+  controlSlot,
   decodeControl,
 } from '../encoding/control.ts';
 import { RECORD, RecordReader } from '../encoding/record.ts';
@@ -74,6 +79,15 @@ export function readControl(directory: StorageDirectory): ControlSlots {
   } finally {
     device.close();
   }
+}
+
+/** Writes a slot of the control block to its place again, and syncs it. */
+export function confirmControl(device: Device, control: ControlBlock): void {
+  const slot = Buffer.alloc(CONTROL_SLOT_SIZE);
+  const position = controlSlot(control.sequence) * CONTROL_SLOT_SIZE;
+  const length = device.read(position, slot, 0, slot.length);
+  device.write(position, slot, 0, length);
+  device.syncNow();
 }
 
 export interface OpenedCheckpoint {
@@ -156,13 +170,17 @@ export interface ReplayHost {
   damaged(message: string): void;
 }
 
-/** Replays the log onto the live state, up to the first transaction that is not whole. */
+/**
+ * Replays the log onto the live state, up to the first transaction that is not whole. With `confirm` the data
+ * that it maps is written again.
+ */
 export function replay(
   state: TreeState,
   directory: StorageDirectory,
   data: Device,
   control: ControlBlock,
   knownDurableLsn: number,
+  confirm: boolean,
   host: ReplayHost,
 ): ReplayResult {
   const reader = new LogReader(directory, {
@@ -183,7 +201,7 @@ export function replay(
   try {
     for (const transaction of reader) {
       let snapshots = 0;
-      if (!dataIsWhole(transaction.payload, data, buffer)) {
+      if (!dataIsWhole(transaction.payload, data, buffer, confirm)) {
         result.reason = `the transaction that ends at ${transaction.endLsn} names data that was not written`;
         durableLsn ??= claimedDurable(directory, control, transaction.startLsn, knownDurableLsn);
         if (transaction.endLsn > durableLsn) return result;
@@ -254,8 +272,8 @@ function claimedDurable(
   }
 }
 
-/** Whether all data pages that the transaction names are in the data file. */
-function dataIsWhole(payload: Uint8Array, data: Device, buffer: Buffer): boolean {
+/** Whether all data pages that the transaction names are in the data file; with `confirm` they are written again. */
+function dataIsWhole(payload: Uint8Array, data: Device, buffer: Buffer, confirm: boolean): boolean {
   const records = new RecordReader(payload);
   while (records.next()) {
     if (records.op !== RECORD.map) continue;
@@ -263,6 +281,7 @@ function dataIsWhole(payload: Uint8Array, data: Device, buffer: Buffer): boolean
       const position = (records.page + i) * buffer.length;
       if (data.read(position, buffer, 0, buffer.length) !== buffer.length) return false;
       if (crc32(buffer) !== records.checksum(i)) return false;
+      if (confirm) data.write(position, buffer, 0, buffer.length);
     }
   }
   return true;

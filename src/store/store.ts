@@ -28,6 +28,7 @@ import { DATA_NAME, type InitializeOptions, initializeStore } from './initialize
 import { type LiveHost, LiveTree } from './live-tree.ts';
 import {
   type ControlSlots,
+  confirmControl,
   openCatalog,
   openNewestCheckpoint,
   type ReplayResult,
@@ -44,6 +45,11 @@ const SPACE_READING_MS = 20;
 /** Whoever makes a change when this many times `checkpointDirtyBytes` are dirty first does some of the checkpoint. */
 const RELIEF_FACTOR = 3;
 const RELIEF_MS = 2;
+/**
+ * Data written past the log since the last checkpoint that starts the next, in `checkpointLogBytes`. Recovery reads and
+ * writes all of it again, as it does the log.
+ */
+const DIRECT_FACTOR = 4;
 /** Work done in one turn of the event loop while the store runs its own checkpoints, in milliseconds. */
 const TURN_MS = 4;
 
@@ -101,6 +107,7 @@ export class Store {
   private changed = false;
   private lastSealLsn: number;
   private lastSealMs = performance.now();
+  private lastSealDirectPages = 0;
   private timer: NodeJS.Timeout | undefined;
   private driving: Promise<void> | undefined;
   private failed: LsnfsError | undefined;
@@ -144,14 +151,17 @@ export class Store {
     this.controlDevice = directory.open(CONTROL_NAME, { readOnly: this.readOnly });
     this.cache = new PageCache(this.data, slots.newest.pageSize, settings.cacheSizeBytes);
     const opened = openNewestCheckpoint(this.cache, slots, (message) => this.options.warn?.(message));
-    this.control = { ...opened.control, sequence: slots.newest.sequence };
+    // The next slot that is written is the other one than that of `opened`, also when that is not the newest.
+    const fellBack = opened.control !== slots.newest;
+    this.control = { ...opened.control, sequence: slots.newest.sequence + (fellBack ? 1 : 0) };
     const { catalog, freeSpace } = openCatalog(this.cache, opened);
     this.catalog = catalog;
     this.freeSpace = freeSpace;
     const host = this.makeHost();
     this.live = new LiveTree(this.cache, opened.versionRoot, host);
     this.lastSealLsn = opened.versionRoot.lsn;
-    this.recovered = this.replayLog(slots.newest.checkpoint.lsn);
+    if (!this.readOnly) confirmControl(this.controlDevice, opened.control);
+    this.recovered = this.replayLog(slots.newest.checkpoint.lsn, !this.readOnly);
     this.changed = this.recovered.transactions > 0;
     if (this.readOnly) {
       this.log = new ClosedLog(this.recovered.endLsn, this.control.segmentSize, directory);
@@ -231,9 +241,9 @@ export class Store {
     return this.catalog.horizonTimeMicroseconds;
   }
 
-  private replayLog(knownDurableLsn: number): ReplayResult {
+  private replayLog(knownDurableLsn: number, confirm: boolean): ReplayResult {
     const self = this;
-    return replay(this.live, this.directory, this.data, this.control, knownDurableLsn, {
+    return replay(this.live, this.directory, this.data, this.control, knownDurableLsn, confirm, {
       get freeSpace() {
         return self.freeSpace;
       },
@@ -295,7 +305,7 @@ export class Store {
     this.freeSpace = freeSpace;
     this.live.resetTo(opened.versionRoot);
     this.lastSealLsn = opened.versionRoot.lsn;
-    const replayed = this.replayLog(0);
+    const replayed = this.replayLog(0, false);
     if (replayed.endLsn !== this.log.lsn) {
       this.failed = new LsnfsError(
         'STORE_FAILED',
@@ -392,6 +402,7 @@ export class Store {
     this.changed = false;
     this.lastSealLsn = live.lsn;
     this.lastSealMs = performance.now();
+    this.lastSealDirectPages = live.directPages;
   }
 
   /** Whether a checkpoint is due. */
@@ -401,6 +412,8 @@ export class Store {
     return (
       live.pages.dirtyCount * live.pageSize >= settings.checkpointDirtyBytes ||
       live.lsn - this.lastSealLsn >= settings.checkpointLogBytes ||
+      (live.directPages - this.lastSealDirectPages) * live.pageSize >=
+        DIRECT_FACTOR * settings.checkpointLogBytes ||
       performance.now() - this.lastSealMs >= settings.checkpointIntervalMs
     );
   }

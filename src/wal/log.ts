@@ -79,7 +79,7 @@ export interface LogOptions {
   readonly previousChecksum: number;
   /** Time of that transaction; times never go backwards. */
   readonly lastTimeMicroseconds: number;
-  /** Segments from the one with this LSN on may not have been synced by whoever wrote them. */
+  /** What follows this LSN may never have reached the disk: it is written again and synced. */
   readonly syncFrom: number;
   /** The file that `noteDataDirty` and `syncData` mean. */
   readonly dataDevice: Device;

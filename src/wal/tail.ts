@@ -1,9 +1,10 @@
 /**
  * Beginning a log, and going on with one after recovery.
  *
- * Before the first append everything behind the end that recovery found is wiped out, and what is kept is synced:
- * a process that was killed leaves transactions that the next one reads from the page cache but no disk holds yet.
- * Each step can be interrupted anywhere and done again, because until all are done and synced nothing is
+ * Before the first append everything behind the end that recovery found is wiped out, and what is kept is written again
+ * and synced. A process that was killed leaves transactions that the next one reads from the page cache but no disk
+ * holds yet; and when a sync has failed, Linux counts the pages as clean although the disk never got them, so that
+ * another sync alone would report success and write nothing (fsync(2); "fsyncgate"). Each step can be interrupted anywhere and done again, because until all are done and synced nothing is
  * appended: recovery finds the same end again.
  */
 import { encodeSegmentHeader, SEGMENT_HEADER_SIZE } from '../encoding/frame.ts';
@@ -68,7 +69,9 @@ export function prepareTail(
     if (index < syncFrom || index > tail) continue;
     const device = directory.open(segmentName(index, segmentSize));
     try {
-      if (index === tail) wipe(device, endLsn - tail * segmentSize, segmentSize);
+      const start = index * segmentSize;
+      writeAgain(device, Math.max(0, options.syncFrom - start), Math.min(segmentSize, endLsn - start));
+      if (index === tail) wipe(device, endLsn - start, segmentSize);
       device.syncNow();
     } finally {
       device.close();
@@ -106,6 +109,15 @@ function firstWritten(device: Device, position: number, end: number): number {
     if (chunk.compare(zeros, 0, length, 0, length) !== 0) return at;
   }
   return -1;
+}
+
+/** Writes what stands in [position, end) to the same place. */
+function writeAgain(device: Device, position: number, end: number): void {
+  const chunk = Buffer.allocUnsafeSlow(CHUNK_SIZE);
+  for (let at = position; at < end; at += CHUNK_SIZE) {
+    const length = device.read(at, chunk, 0, Math.min(CHUNK_SIZE, end - at));
+    device.write(at, chunk, 0, length);
+  }
 }
 
 /** Zeros from `position` to the end of the segment, written only where something else stands. */
