@@ -8,31 +8,27 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import test, { type ExecutionContext } from 'ava';
-import { open } from '../../src/index.ts';
+import { initialize, open } from '../../src/index.ts';
 import { connectToStore } from '../../src/plugin/control-client.ts';
 import type { JsonObject } from '../../src/plugin/control-protocol.ts';
 import { checkStore } from '../../src/store/check.ts';
 import type { Settings } from '../../src/store/settings.ts';
 import type { StateReader } from '../../src/store/state.ts';
 import { checkFileSystem } from '../../src/vfs/check.ts';
-import { lsnfs, type Outcome, runProgram } from './command-line.ts';
-import { canMount, NO_MOUNT_REASON } from './mounting.ts';
-
-/** Longer runs are asked for with LSNFS_LONG=1. */
-export const IS_LONG: boolean = process.env.LSNFS_LONG === '1';
-
-/** Tests that mount run one after the other: each loads the machine. */
-export const mountTest = canMount() ? test.serial : test.serial.skip;
-
-/** Says why when the tests of a file are skipped. */
-export function sayWhySkipped(): void {
-  if (!canMount()) test(`mounts are not tested: ${NO_MOUNT_REASON}`, (t) => t.pass());
-}
+import { COMMAND, lsnfs, type Outcome, runProgram } from './command-line.ts';
 
 /** A python program that is beside the tests' sources; the compiler does not copy it. */
 export function scriptPath(name: string): string {
@@ -60,9 +56,22 @@ done
 export interface MountedStoreOptions {
   /** What lsnfs.json says before the first mount. */
   readonly settings?: Partial<Settings>;
-  readonly initArguments?: readonly string[];
+  /** Bytes of a log segment. */
+  readonly segmentSize?: number;
   /** Prepares the file system that the store is to lie on, before it is made; `base/disk` is its directory. */
   readonly prepareDisk?: string;
+}
+
+/** Who runs a test: AVA, or a script of its own. */
+export interface Owner {
+  teardown(work: () => unknown): void;
+}
+
+export interface ForegroundMount {
+  /** Whether the mount answers; false when the process has ended before. */
+  readonly ready: Promise<boolean>;
+  /** Its exit code; null after a signal. */
+  readonly exited: Promise<number | null>;
 }
 
 export class MountedStore {
@@ -79,7 +88,14 @@ export class MountedStore {
   private readonly guardian: ChildProcess;
 
   /** A mounted store that is verified and removed at the end of the test. */
-  static async create(t: ExecutionContext, options: MountedStoreOptions = {}): Promise<MountedStore> {
+  static async create(t: Owner, options: MountedStoreOptions = {}): Promise<MountedStore> {
+    const mounted = await MountedStore.createUnmounted(t, options);
+    await mounted.mount();
+    return mounted;
+  }
+
+  /** The same, not mounted yet. */
+  static async createUnmounted(t: Owner, options: MountedStoreOptions = {}): Promise<MountedStore> {
     const mounted = new MountedStore();
     t.teardown(() => mounted.cleanUp());
     // Teardowns run in reverse: verified before it is removed, also when the test failed.
@@ -88,11 +104,9 @@ export class MountedStore {
       if (problems.length > 0) throw new Error(`the store is not sound:\n${problems.join('\n')}`);
     });
     if (options.prepareDisk !== undefined) await mounted.shell(options.prepareDisk, mounted.disk);
-    mounted.succeed(await lsnfs('init', mounted.store, ...(options.initArguments ?? [])));
-    if (options.settings !== undefined) {
-      writeFileSync(join(mounted.store, 'lsnfs.json'), `${JSON.stringify(options.settings)}\n`);
-    }
-    await mounted.mount();
+    const { segmentSize } = options;
+    await initialize(mounted.store, segmentSize === undefined ? {} : { segmentSize });
+    if (options.settings !== undefined) mounted.configure(options.settings);
     return mounted;
   }
 
@@ -115,6 +129,11 @@ export class MountedStore {
     return join(this.base, 'disk');
   }
 
+  /** What lsnfs.json says from the next mount on. */
+  configure(settings: Partial<Settings>): void {
+    writeFileSync(join(this.store, 'lsnfs.json'), `${JSON.stringify(settings)}\n`);
+  }
+
   /** Mounts. Returns what the command said beside that. */
   async mount(...options: string[]): Promise<string> {
     const outcome = await lsnfs('mount', this.store, this.mountpoint, '--json', ...options);
@@ -122,6 +141,32 @@ export class MountedStore {
     this.pid = (JSON.parse(outcome.stdout) as { pid: number }).pid;
     this.guardian.stdin!.write(`${this.pid}\n`);
     return outcome.stderr;
+  }
+
+  /**
+   * Starts `lsnfs mount --foreground`, whose process is the daemon: it can be killed from its first moment on. Its log
+   * goes to the store's. `prefix` is a program that starts it, and becomes it.
+   */
+  startForeground(prefix: readonly string[] = []): ForegroundMount {
+    const words = [...prefix, process.execPath, COMMAND];
+    words.push('mount', this.store, this.mountpoint, '--foreground', '--json');
+    const log = openSync(join(this.store, 'lsnfs.log'), 'a', 0o600);
+    const child = spawn(words[0]!, words.slice(1), { cwd: '/', stdio: ['ignore', 'pipe', log] });
+    closeSync(log);
+    this.pid = child.pid!;
+    this.guardian.stdin!.write(`${this.pid}\n`);
+    const exited = new Promise<number | null>((resolve, reject) => {
+      child.once('error', reject);
+      child.once('close', (code) => resolve(code));
+    });
+    const ready = new Promise<boolean>((resolve) => {
+      child.stdout!.once('data', () => resolve(true));
+      exited.then(
+        () => resolve(false),
+        () => resolve(false),
+      );
+    });
+    return { ready, exited };
   }
 
   async unmount(): Promise<void> {

@@ -96,8 +96,10 @@ export class PythonProgram {
   private ended = false;
   private wake: () => void = () => {};
 
-  constructor(code: string, cwd: string) {
-    this.child = spawn('python3', ['-u', '-c', code], { cwd, stdio: ['pipe', 'pipe', 'pipe'] });
+  /** `program`: its text, or the path of its file and arguments. */
+  constructor(program: string | readonly string[], cwd: string) {
+    const words = typeof program === 'string' ? ['-c', program] : program;
+    this.child = spawn('python3', ['-u', ...words], { cwd, stdio: ['pipe', 'pipe', 'pipe'] });
     this.child.stdout!.setEncoding('utf8').on('data', (text: string) => {
       this.text += text;
       this.wake();

@@ -1,80 +1,29 @@
 /** SIGKILL for the daemon of a mount while programs write: what was acknowledged is there, whole and in order. */
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  IS_LONG,
-  MountedStore,
-  mountTest,
-  sayWhySkipped,
-  scriptPath,
-  storeProblems,
-} from '../helpers/mounted-store.ts';
-import { PythonProgram } from '../helpers/mounting.ts';
+import { KILL_SEGMENT_SIZE, KillCycles } from '../helpers/kill-cycles.ts';
+import { mountTest, sayWhySkipped } from '../helpers/mount-test.ts';
+import { MountedStore } from '../helpers/mounted-store.ts';
 import { Random, seedOf } from '../helpers/random.ts';
 
 sayWhySkipped();
 
-const WRITERS = [1, 2, 3, 4];
-const CLEANED_UP = /^lsnfs: .* was still mounted for a server that died .*; it was unmounted$/m;
+/** `npm run test:kill -- --cycles 100` is the long run. */
+const CYCLES = 10;
+const CHECK_EVERY = 4;
+const LOAD_MS = 700;
 
 mountTest('ten times SIGKILL under four writers: every acknowledged record is there', async (t) => {
   const seed = seedOf(t, 'kill');
-  const random = new Random(seed);
-  const where = await MountedStore.create(t);
-  const { base, mountpoint, store } = where;
-  const script = scriptPath('records.py');
-  const cycles = IS_LONG ? 100 : 10;
-  let checking: Promise<string[]> = Promise.resolve([]);
-  let durable = 0;
-  for (let cycle = 0; cycle < cycles; cycle++) {
-    const writers = WRITERS.map((writer) => {
-      const words = [
-        'write',
-        join(mountpoint, `writer-${writer}`),
-        join(base, `log-${writer}`),
-        `${seed}-${cycle}-${writer}`,
-      ];
-      return new PythonProgram(
-        `import runpy, sys; sys.argv = ['', *${JSON.stringify(words)}]; runpy.run_path(${JSON.stringify(script)}, run_name='__main__')`,
-        '/',
-      );
-    });
-    try {
-      for (const writer of writers) t.is(await writer.line(), 'ready');
-      await sleep(50 + random.below(900));
-      await where.kill();
-      for (const writer of writers) {
-        t.regex(
-          await writer.line(),
-          /^(Transport endpoint is not connected|Software caused connection abort|Input\/output error)$/,
-        );
-      }
-    } finally {
-      for (const writer of writers) await writer.end();
-    }
-    t.deepEqual(await checking, [], `the whole store before cycle ${cycle}`);
-    // A copy is verified as the crash left it, while the next cycle runs.
-    const copy = join(base, `copy-${cycle}`);
-    await where.shell(`cp -a '${store}' '${copy}'`, base);
-    checking = storeProblems(copy).finally(() => where.shell(`rm -rf '${copy}'`, base));
-    // Checkpoints every ten milliseconds in half of the cycles.
-    writeFileSync(
-      join(store, 'lsnfs.json'),
-      JSON.stringify(cycle % 2 === 0 ? { checkpointIntervalMs: 10 } : {}),
-    );
-    t.regex(await where.mount(), CLEANED_UP);
-    for (const writer of WRITERS) {
-      const problems = await where.shell(
-        `python3 '${script}' verify 'writer-${writer}' '${base}/log-${writer}'`,
-      );
-      t.is(problems, '', `writer ${writer} after cycle ${cycle}`);
-    }
+  const where = await MountedStore.createUnmounted(t, { segmentSize: KILL_SEGMENT_SIZE });
+  const run = new KillCycles(where, new Random(seed));
+  t.teardown(() => run.end());
+  for (let cycle = 1; cycle <= CYCLES; cycle++) {
+    const problems = await run.cycle({ check: cycle % CHECK_EVERY === 0, loadMs: LOAD_MS });
+    t.deepEqual(problems, [], `cycle ${cycle}`);
   }
-  t.deepEqual(await checking, []);
-  durable = Number(await where.shell("cat log-* | grep -c '^durable'", base));
-  t.log(`${durable} acknowledgements`);
-  t.true(durable > cycles * 20);
+  t.deepEqual(await run.startAndVerify(), []);
+  t.log(JSON.stringify(run.summary));
+  t.true(run.summary.acknowledgements > CYCLES * 20);
 });
 
 mountTest('SIGKILL in the middle of checkpoints', async (t) => {
@@ -82,7 +31,7 @@ mountTest('SIGKILL in the middle of checkpoints', async (t) => {
   const where = await MountedStore.create(t, {
     settings: { checkpointIntervalMs: 10, checkpointDirtyBytes: 1024 * 1024, commitIntervalMs: 5 },
   });
-  const rounds = IS_LONG ? 50 : 5;
+  const rounds = 5;
   let done = 0;
   for (let round = 0; round < rounds; round++) {
     // Small files by the thousand: many dirty pages in all trees, so that the next checkpoint has begun when one ends.
@@ -106,7 +55,7 @@ mountTest('SIGKILL in the middle of checkpoints', async (t) => {
 
 mountTest('SIGKILL right after a snapshot was made: it is there with its content', async (t) => {
   const where = await MountedStore.create(t);
-  const rounds = IS_LONG ? 20 : 4;
+  const rounds = 4;
   await where.shell(
     'mkdir source; for i in $(seq 200); do seq $i > source/$i; done; ln source/1 source/link; head -c 3000000 /dev/urandom > source/large',
     where.base,

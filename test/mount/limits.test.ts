@@ -2,7 +2,8 @@
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { lsnfs } from '../helpers/command-line.ts';
-import { MountedStore, mountTest, sayWhySkipped } from '../helpers/mounted-store.ts';
+import { mountTest, sayWhySkipped } from '../helpers/mount-test.ts';
+import { MountedStore } from '../helpers/mounted-store.ts';
 import { PythonProgram } from '../helpers/mounting.ts';
 
 sayWhySkipped();

@@ -1,7 +1,8 @@
 /** Real programs at work on a mount, each with its own way to verify, and their work read again in the past. */
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { IS_LONG, MountedStore, mountTest, sayWhySkipped } from '../helpers/mounted-store.ts';
+import { IS_LONG, mountTest, sayWhySkipped } from '../helpers/mount-test.ts';
+import { MountedStore } from '../helpers/mounted-store.ts';
 import { runProgram } from '../helpers/mounting.ts';
 
 sayWhySkipped();

@@ -1,7 +1,8 @@
 /** Past states of a mount, compared with copies that were made outside at the time. */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { IS_LONG, MountedStore, mountTest, sayWhySkipped } from '../helpers/mounted-store.ts';
+import { IS_LONG, mountTest, sayWhySkipped } from '../helpers/mount-test.ts';
+import { MountedStore } from '../helpers/mounted-store.ts';
 import { PythonProgram } from '../helpers/mounting.ts';
 import { Random, seedOf } from '../helpers/random.ts';
 

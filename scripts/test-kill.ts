@@ -1,0 +1,84 @@
+/**
+ * `npm run test:kill -- [--cycles 100] [--seed N] [--load MS]`: the long run of test/helpers/kill-cycles.ts.
+ *
+ * A line of progress for each ten cycles, a summary at the end. Stops at the first cycle that finds something, says what,
+ * and ends with status 1; the same seed makes the same plan of settings, loads and kills again.
+ */
+import { parseArgs } from 'node:util';
+import { KILL_SEGMENT_SIZE, KillCycles } from '../test/helpers/kill-cycles.ts';
+import { MountedStore } from '../test/helpers/mounted-store.ts';
+import { Random } from '../test/helpers/random.ts';
+import { whyNoMount } from './why-no-mount.ts';
+
+const { values } = parseArgs({
+  options: {
+    cycles: { type: 'string', default: '100' },
+    seed: { type: 'string', default: String(Math.floor(Math.random() * 2 ** 31)) },
+    load: { type: 'string', default: '1200' },
+  },
+});
+
+function wholeNumber(name: 'cycles' | 'seed' | 'load'): number {
+  const value = Number(values[name]);
+  if (Number.isSafeInteger(value) && value >= 0) return value;
+  throw new Error(`--${name} is a whole number, not '${values[name]}'`);
+}
+
+const cycles = wholeNumber('cycles');
+const seed = wholeNumber('seed');
+const loadMs = Math.max(1, wholeNumber('load'));
+/** The whole store is checked after every so many cycles. */
+const CHECK_EVERY = 5;
+const start = performance.now();
+const say = (text: string): void => {
+  process.stdout.write(`${((performance.now() - start) / 1000).toFixed(1).padStart(7)} s  ${text}\n`);
+};
+
+const reason = whyNoMount();
+if (reason !== undefined) {
+  process.stderr.write(`test:kill mounts, which cannot be done here: ${reason}\n`);
+  process.exit(1);
+}
+
+const teardowns: (() => unknown)[] = [];
+let problems: string[] = [];
+let run: KillCycles | undefined;
+try {
+  say(`${cycles} cycles, seed ${seed}`);
+  const owner = { teardown: (work: () => unknown) => void teardowns.push(work) };
+  const where = await MountedStore.createUnmounted(owner, { segmentSize: KILL_SEGMENT_SIZE });
+  run = new KillCycles(where, new Random(seed));
+  const { summary } = run;
+  for (let cycle = 1; cycle <= cycles && problems.length === 0; cycle++) {
+    problems = await run.cycle({ check: cycle % CHECK_EVERY === 0, loadMs });
+    if (cycle % 10 === 0) {
+      say(`cycle ${cycle}: ${summary.kills} kills, ${summary.acknowledgements} acknowledgements`);
+    }
+  }
+  if (problems.length === 0) problems = await run.startAndVerify();
+  if (problems.length === 0) problems = await where.problems();
+} catch (error) {
+  problems.push(error instanceof Error && error.stack !== undefined ? error.stack : String(error));
+} finally {
+  await run?.end();
+  for (const work of teardowns.reverse()) {
+    await Promise.resolve()
+      .then(work)
+      .catch((error: unknown) => problems.push(String(error)));
+  }
+}
+if (run !== undefined) {
+  const { summary } = run;
+  say(
+    `${summary.cycles} cycles: ${summary.kills} kills (${summary.earlyKills} while a mount started), ${summary.steps} steps, ` +
+      `${summary.acknowledgements} acknowledged syncs, ${summary.verified} records and ${summary.pastStates} past states compared, ` +
+      `${summary.lost} unacknowledged steps lost, ${summary.checks + 1} whole stores checked`,
+  );
+}
+for (const problem of problems) say(problem);
+say(
+  problems.length === 0
+    ? 'nothing was lost'
+    : `failed; again: npm run test:kill -- --cycles ${cycles} --seed ${seed}`,
+);
+process.exitCode = problems.length === 0 ? 0 : 1;
