@@ -3,6 +3,8 @@
  */
 import { readFileSync } from 'node:fs';
 import { InvalidArgumentError } from 'commander';
+import { LsnfsError } from '../src/errors.ts';
+import { parseLsn } from '../src/history/targets.ts';
 import { textOfBytes } from '../src/plugin/text.ts';
 
 const UNITS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
@@ -40,4 +42,20 @@ export function losslessArguments(given: readonly string[]): string[] {
   const ours = all.slice(-given.length);
   // A changed process title would hide them: then Node's decoding must do.
   return ours.length === given.length ? ours : [...given];
+}
+
+/** An LSN as it is typed everywhere: "1234", "lsn-1234", "@lsn-1234", or PostgreSQL's "0/4D2". */
+export function parseLsnArgument(text: string): number {
+  try {
+    return parseLsn(text.replace(/^@?lsn-/, ''));
+  } catch (error) {
+    if (error instanceof LsnfsError) throw new InvalidArgumentError(error.message);
+    throw error;
+  }
+}
+
+/** How many of something: a whole number from 1 on. */
+export function parseCount(text: string): number {
+  if (/^[1-9]\d{0,14}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('A number from 1 on.');
 }

@@ -11,12 +11,14 @@ import { Command, CommanderError } from 'commander';
 import { losslessArguments } from './arguments.ts';
 import * as cat from './commands/cat.ts';
 import * as commit from './commands/commit.ts';
+import * as controldata from './commands/controldata.ts';
 import * as init from './commands/init.ts';
 import * as ls from './commands/ls.ts';
 import * as mount from './commands/mount.ts';
 import * as snapshot from './commands/snapshot.ts';
 import * as status from './commands/status.ts';
 import * as unmount from './commands/unmount.ts';
+import * as waldump from './commands/waldump.ts';
 import { EXIT } from './exit-codes.ts';
 import { reportFailure } from './failure.ts';
 import { endQuietlyWhenUnread } from './output.ts';
@@ -30,6 +32,8 @@ const COMMANDS: readonly { register(program: Command): void }[] = [
   status,
   ls,
   cat,
+  waldump,
+  controldata,
 ];
 
 /** The version in the nearest package.json above this file, compiled or not. */

@@ -4,6 +4,7 @@
  */
 import { systemErrorCode } from '../src/errors.ts';
 import { EXIT } from './exit-codes.ts';
+import { visible, visibleJson } from './text.ts';
 
 /** Ends the process without a word when nobody reads its output any more. */
 export function endQuietlyWhenUnread(): void {
@@ -31,7 +32,7 @@ export function printLine(line: string): Promise<void> {
 }
 
 export function printJson(value: unknown): Promise<void> {
-  return printLine(JSON.stringify(value));
+  return printLine(visibleJson(value));
 }
 
 export interface Column {
@@ -39,8 +40,9 @@ export interface Column {
   readonly align?: 'left' | 'right';
 }
 
-/** A table with two blanks between columns; without trailing blanks. */
-export function formatTable(columns: readonly Column[], rows: readonly (readonly string[])[]): string {
+/** A table with two blanks between columns; without trailing blanks. Cells are made visible. */
+export function formatTable(columns: readonly Column[], cells: readonly (readonly string[])[]): string {
+  const rows = cells.map((row) => row.map(visible));
   const widths = columns.map((column, index) =>
     Math.max(column.title.length, ...rows.map((row) => (row[index] ?? '').length)),
   );

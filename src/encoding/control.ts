@@ -186,7 +186,11 @@ export function chooseControl(file: Uint8Array): ChosenControl {
       throw new LsnfsError(
         'CORRUPT_CONTROL',
         `both slots of the control file are unusable: ${first.message}; ${second.message}`,
-        { reason: first.details.reason === second.details.reason ? first.details.reason : 'damaged' },
+        {
+          reason: first.details.reason === second.details.reason ? first.details.reason : 'damaged',
+          file: CONTROL_NAME,
+          offset: 0,
+        },
       );
     }
     return { control: second, slot: 1, otherSlotError: first };
@@ -197,13 +201,15 @@ export function chooseControl(file: Uint8Array): ChosenControl {
     : { control: second, slot: 1, otherSlotError: undefined };
 }
 
-function readSlot(file: Uint8Array, slot: 0 | 1): ControlBlock | LsnfsError {
+/** One slot of the file's content, or why it does not count (CORRUPT_CONTROL or NEWER_FORMAT). */
+export function readSlot(file: Uint8Array, slot: 0 | 1): ControlBlock | LsnfsError {
   try {
     const control = decodeControl(file.subarray(slot * CONTROL_SLOT_SIZE, (slot + 1) * CONTROL_SLOT_SIZE));
     if (controlSlot(control.sequence) === slot) return control;
-    return corrupt('damaged', `slot ${slot} holds sequence number ${control.sequence}, a misdirected write`);
+    throw corrupt('damaged', `slot ${slot} holds sequence number ${control.sequence}, a misdirected write`);
   } catch (error) {
-    if (error instanceof LsnfsError) return error;
-    throw error;
+    if (!(error instanceof LsnfsError)) throw error;
+    const place = { file: CONTROL_NAME, offset: slot * CONTROL_SLOT_SIZE };
+    return new LsnfsError(error.code, error.message, { ...error.details, ...place });
   }
 }

@@ -147,12 +147,17 @@ export function encodeSegmentHeader(
   putU32(b, at + SEGMENT_CHECKSUM, crc32(b, at, at + SEGMENT_CHECKSUM));
 }
 
-/** Checks a segment header; returns its previous checksum, or a sentence why it is none of this log's. */
-export function checkSegmentHeader(
-  b: Uint8Array,
-  at: number,
-  expected: { storeId: Uint8Array; segmentSize: number; firstLsn: number },
-): number | string {
+/** What a segment's header says about it. */
+export interface SegmentHeader {
+  readonly version: number;
+  readonly segmentSize: number;
+  readonly storeId: Uint8Array;
+  readonly firstLsn: number;
+  readonly previousChecksum: number;
+}
+
+/** Reads a segment header, whosever it is; or a sentence why it is none. */
+export function decodeSegmentHeader(b: Uint8Array, at: number): SegmentHeader | string {
   let any = 0;
   for (let i = at; i < at + SEGMENT_HEADER_SIZE; i++) any |= b[i]!;
   if (any === 0) return 'the segment is not in use yet';
@@ -162,18 +167,31 @@ export function checkSegmentHeader(
   const stored = getU32(b, at + SEGMENT_CHECKSUM);
   const computed = crc32(b, at, at + SEGMENT_CHECKSUM);
   if (stored !== computed) return `the segment header's checksum: expected ${stored}, found ${computed}`;
-  const version = getU32(b, at + SEGMENT_VERSION);
+  return {
+    version: getU32(b, at + SEGMENT_VERSION),
+    segmentSize: getU32(b, at + SEGMENT_SIZE),
+    storeId: Uint8Array.from(b.subarray(at + SEGMENT_STORE_ID, at + SEGMENT_STORE_ID + STORE_ID_SIZE)),
+    firstLsn: getU64(b, at + SEGMENT_FIRST_LSN),
+    previousChecksum: getU32(b, at + SEGMENT_PREVIOUS_CHECKSUM),
+  };
+}
+
+/** Checks a segment header; returns its previous checksum, or a sentence why it is none of this log's. */
+export function checkSegmentHeader(
+  b: Uint8Array,
+  at: number,
+  expected: { storeId: Uint8Array; segmentSize: number; firstLsn: number },
+): number | string {
+  const header = decodeSegmentHeader(b, at);
+  if (typeof header === 'string') return header;
+  const { version, segmentSize, storeId, firstLsn, previousChecksum } = header;
   if (version !== FORMAT_VERSION) return `the segment has format ${version}, expected ${FORMAT_VERSION}`;
-  const size = getU32(b, at + SEGMENT_SIZE);
-  if (size !== expected.segmentSize)
-    return `the segment's size: expected ${expected.segmentSize}, found ${size}`;
-  for (let i = 0; i < STORE_ID_SIZE; i++) {
-    if (b[at + SEGMENT_STORE_ID + i] !== expected.storeId[i]) return 'the segment belongs to another store';
-  }
-  const firstLsn = getU64(b, at + SEGMENT_FIRST_LSN);
+  if (segmentSize !== expected.segmentSize)
+    return `the segment's size: expected ${expected.segmentSize}, found ${segmentSize}`;
+  if (storeId.some((byte, i) => byte !== expected.storeId[i])) return 'the segment belongs to another store';
   if (firstLsn !== expected.firstLsn)
     return `the segment's first LSN: expected ${expected.firstLsn}, found ${firstLsn}`;
-  return getU32(b, at + SEGMENT_PREVIOUS_CHECKSUM);
+  return previousChecksum;
 }
 
 /** What a frame's header says, for the writer. */

@@ -452,7 +452,15 @@ export class RecordReader {
   }
 }
 
+const RECORD_NAMES = new Map<number, string>(
+  Object.entries(RECORD).map(([name, op]) => [op, name.replace(/[A-Z]/g, '_$&').toUpperCase()]),
+);
 const TREE_NAMES = new Map<number, string>(Object.entries(TREE).map(([name, id]) => [id, name]));
+
+/** "PUT", "NEXT_INODE": what a kind of record is called in texts. */
+export function recordName(op: RecordOp): string {
+  return RECORD_NAMES.get(op)!;
+}
 
 /** One line of text for the record that the reader stands on. */
 export function describeRecord(reader: RecordReader): string {

@@ -63,6 +63,8 @@ export interface LogTransaction {
   durableLsn: number;
   /** Checksum of its last frame: with `endLsn` what a log needs to go on from here. */
   checksum: number;
+  /** Checksum of the frame before it, as its first frame names it. */
+  previousChecksum: number;
   /** Its records, one after the other. */
   payload: Uint8Array;
 }
@@ -110,15 +112,7 @@ export class LogReader implements Iterable<LogTransaction> {
     this.directory = directory;
     this.options = options;
     this.frame = new FrameReader(options.storeId);
-    const inSegment = options.from % options.segmentSize;
-    if (options.from < 0 || !Number.isSafeInteger(options.from) || options.from % FRAME_ALIGNMENT !== 0) {
-      throw new LsnfsError('INVALID_INPUT', `${options.from} is no place in the log`, { lsn: options.from });
-    }
-    if (inSegment > 0 && inSegment < SEGMENT_HEADER_SIZE) {
-      throw new LsnfsError('INVALID_INPUT', `${options.from} lies in a segment's header`, {
-        lsn: options.from,
-      });
-    }
+    this.checkPlace(options.from);
     this.position = options.from;
     this.checksum = options.previousChecksum;
     this.skipping = options.skipPartial === true;
@@ -129,8 +123,32 @@ export class LogReader implements Iterable<LogTransaction> {
       timeMicroseconds: 0,
       durableLsn: 0,
       checksum: 0,
+      previousChecksum: 0,
       payload: this.joined,
     };
+  }
+
+  private checkPlace(from: number): void {
+    const inSegment = from % this.options.segmentSize;
+    if (from < 0 || !Number.isSafeInteger(from) || from % FRAME_ALIGNMENT !== 0) {
+      throw new LsnfsError('INVALID_INPUT', `${from} is no place in the log`, { lsn: from });
+    }
+    if (inSegment > 0 && inSegment < SEGMENT_HEADER_SIZE) {
+      throw new LsnfsError('INVALID_INPUT', `${from} lies in a segment's header`, { lsn: from });
+    }
+  }
+
+  /**
+   * Goes on at another place, as a reader does that is made for it. `reread`: what was read before is not taken for what
+   * the files say now, as the log of a store in use grows.
+   */
+  restart(from: number, options: { previousChecksum?: number | undefined; reread: boolean }): void {
+    this.checkPlace(from);
+    this.position = from;
+    this.checksum = options.previousChecksum;
+    this.skipping = this.options.skipPartial === true;
+    this.result = undefined;
+    if (options.reread) this.close();
   }
 
   /** Where and why reading ended; undefined while it has not. */
@@ -165,6 +183,7 @@ export class LogReader implements Iterable<LogTransaction> {
         continue;
       }
       this.skipping = false;
+      if (first) this.transaction.previousChecksum = frame.previousChecksum;
       if (frame.transactionStart !== frameLsn) {
         const what = `the frame belongs to a transaction that starts at ${frame.transactionStart}, not ${frameLsn}`;
         return this.stop(position, what, !first);
@@ -301,7 +320,11 @@ export class LogReader implements Iterable<LogTransaction> {
       if (behind.claimedAt >= 0) claim = `the frame at ${behind.claimedAt}`;
     }
     if (claim !== '') {
-      const facts = { position: stoppedAt, lsn: this.position, durableLsn: this.durableLsn, reason };
+      const { position: lsn, durableLsn, checksum: previousChecksum } = this;
+      const { segmentSize } = this.options;
+      const file = segmentName(Math.floor(stoppedAt / segmentSize), segmentSize);
+      const offset = stoppedAt % segmentSize;
+      const facts = { position: stoppedAt, lsn, durableLsn, previousChecksum, reason, file, offset };
       throw new LsnfsError(
         'CORRUPT_LOG',
         `the log is damaged at LSN ${stoppedAt} (${reason}): ${claim} says that it was durable up to ${this.durableLsn}`,
@@ -337,6 +360,22 @@ export class LogReader implements Iterable<LogTransaction> {
    * anything, but must verify and stand at their own LSN.
    */
   private searchBehind(from: number): { written: boolean; claimedAt: number } {
+    const { written, lsn } = this.search(from, () => this.frame.durableLsn > this.position);
+    if (lsn >= 0) this.durableLsn = Math.max(this.durableLsn, this.frame.durableLsn);
+    return { written, claimedAt: lsn };
+  }
+
+  /**
+   * Where the first frame from `from` (a multiple of 8) on stands that verifies by itself, whatever it follows, and
+   * what it claims to have been durable; lsn -1 when there is none. `written`: whether anything but zeros was met.
+   */
+  findFrameFrom(from: number): { written: boolean; lsn: number; durableLsn: number } {
+    const found = this.search(from, () => true);
+    return { ...found, durableLsn: found.lsn < 0 ? 0 : this.frame.durableLsn };
+  }
+
+  /** The first frame from `from` on that verifies by itself and that `accepts`; it is the one parsed last. */
+  private search(from: number, accepts: () => boolean): { written: boolean; lsn: number } {
     const { segmentSize } = this.options;
     let written = false;
     for (const index of listSegments(this.directory, segmentSize)) {
@@ -359,15 +398,12 @@ export class LogReader implements Iterable<LogTransaction> {
         written = true;
         const low = position % 2 ** 32;
         if (getU32(this.window, at + FRAME_LSN) === low) {
-          if (this.frameAt(position, undefined) === undefined && this.frame.durableLsn > this.position) {
-            this.durableLsn = Math.max(this.durableLsn, this.frame.durableLsn);
-            return { written, claimedAt: position };
-          }
+          if (this.frameAt(position, undefined) === undefined && accepts()) return { written, lsn: position };
         }
         position += FRAME_ALIGNMENT;
       }
     }
-    return { written, claimedAt: -1 };
+    return { written, lsn: -1 };
   }
 }
 
