@@ -70,8 +70,6 @@ class Dump {
   private printed = 0;
   private transactions = 0;
   private bytes = 0;
-  /** Ends of the log for recovery, behind which frames stand that nothing has called durable so far. */
-  private doubtful: { lsn: number; phrase: string } | undefined;
 
   constructor(options: Options) {
     this.options = options;
@@ -135,13 +133,18 @@ class Dump {
       }
       case 'damage': {
         const { kind: type, ...facts } = step;
-        const phrase = `the log at ${placeOf(step)} (${step.reason})`;
-        if (step.wasDurable) this.damages.push(phrase);
-        else this.doubtful ??= { lsn: step.lsn, phrase };
+        if (step.wasDurable) this.damages.push(phraseOf(step));
         const judged = step.wasDurable
           ? 'the log was durable beyond it'
           : 'nothing so far says that the log was durable beyond it, and recovery ends here';
         const text = `DAMAGE at ${placeOf(step)}: ${step.reason}; the last whole transaction ends at ${step.lsn}; ${judged}; ${step.resumesAt - step.stoppedAt} bytes are passed over, to LSN ${step.resumesAt}`;
+        this.line({ type, ...facts }, `-- ${text}`);
+        return;
+      }
+      case 'proof': {
+        const { kind: type, ...facts } = step;
+        this.damages.push(phraseOf(step.damage));
+        const text = `the transaction at ${step.frameLsn} says that the log was durable up to ${step.durableLsn}: ${phraseOf(step.damage)} is damage`;
         this.line({ type, ...facts }, `-- ${text}`);
         return;
       }
@@ -158,14 +161,6 @@ class Dump {
 
   private transaction(transaction: LogTransaction): void {
     const { limit, stats } = this.options;
-    const { doubtful } = this;
-    if (doubtful !== undefined && transaction.durableLsn > doubtful.lsn) {
-      this.damages.push(doubtful.phrase);
-      this.doubtful = undefined;
-      this.note(
-        `the transaction at ${transaction.frameLsn} says that the log was durable up to ${transaction.durableLsn}: ${doubtful.phrase} is damage`,
-      );
-    }
     this.transactions++;
     this.bytes += transaction.endLsn - transaction.frameLsn;
     const { records } = this;
@@ -266,6 +261,10 @@ const ENDS = {
 
 function placeOf(stop: LogStop): string {
   return `LSN ${stop.stoppedAt} (${stop.segment}, offset ${stop.offset})`;
+}
+
+function phraseOf(stop: LogStop): string {
+  return `the log at ${placeOf(stop)} (${stop.reason})`;
 }
 
 /** Why the control file is of no use. @throws LsnfsError NEWER_FORMAT */

@@ -46,6 +46,13 @@ export type ScanStep =
   | { readonly kind: 'partial'; readonly from: number; readonly to: number }
   /** Frames stand behind the stop. `wasDurable`: they, or what precedes it, say that more of the log was durable. */
   | ({ readonly kind: 'damage'; readonly resumesAt: number; readonly wasDurable: boolean } & LogStop)
+  /** The transaction at `frameLsn` says that the log was durable beyond a damage of which that was not known yet. */
+  | {
+      readonly kind: 'proof';
+      readonly frameLsn: number;
+      readonly durableLsn: number;
+      readonly damage: LogStop;
+    }
   /** The end: a bound that was asked for, nothing written behind it, something that is no frame, or lost log. */
   | ({ readonly kind: 'end'; readonly how: 'limit' | 'unwritten' | 'torn' | 'damaged' } & LogStop);
 
@@ -80,11 +87,17 @@ export function* scanLog(directory: StorageDirectory, options: ScanOptions): Gen
   });
   let durableLsn = options.knownDurableLsn ?? 0;
   let begun = false;
+  /** The first damage of which nothing has said yet that the log was durable beyond it. */
+  let doubtful: LogStop | undefined;
   try {
     for (;;) {
       const found = nextOrStop(reader);
       if ('payload' in found) {
         durableLsn = Math.max(durableLsn, found.durableLsn);
+        if (doubtful !== undefined && durableLsn > doubtful.lsn) {
+          yield { kind: 'proof', frameLsn: found.frameLsn, durableLsn, damage: doubtful };
+          doubtful = undefined;
+        }
         if (found.frameLsn < wanted) continue;
         if (!begun && found.startLsn > wanted) {
           yield { kind: 'partial', from: wanted, to: found.frameLsn };
@@ -116,6 +129,7 @@ export function* scanLog(directory: StorageDirectory, options: ScanOptions): Gen
       }
       if (behind.lsn > wanted) {
         begun = true;
+        if (!wasDurable) doubtful ??= stop;
         yield { kind: 'damage', resumesAt: behind.lsn, wasDurable, ...stop };
       }
       reader.restart(behind.lsn, { reread: false });
