@@ -23,7 +23,7 @@ export interface ScanOptions {
   readonly from?: number;
   /** Transactions that end after it are left out. Default: none. */
   readonly to?: number;
-  /** An LSN that is known to have been durable. */
+  /** An LSN that is known to have been durable, and from which on recovery needs the log. */
   readonly knownDurableLsn?: number;
   /** Whether somebody may be appending meanwhile. */
   readonly inUse?: boolean;
@@ -73,6 +73,13 @@ export function* scanLog(directory: StorageDirectory, options: ScanOptions): Gen
   if (oldest === undefined) {
     yield { kind: 'end', how: 'damaged', ...place(0, 0, 'there is no segment of the log') };
     return;
+  }
+  const needed = Math.floor((options.knownDurableLsn ?? Number.MAX_SAFE_INTEGER) / segmentSize);
+  if (needed < oldest && (options.from ?? 0) < oldest * segmentSize) {
+    const start = needed * segmentSize;
+    const reason = `segment ${segmentName(needed, segmentSize)}, from which recovery reads, is missing`;
+    const resumesAt = oldest * segmentSize;
+    yield { kind: 'damage', resumesAt, wasDurable: true, ...place(start, start, reason) };
   }
   // From the start of a segment: where transactions begin within it, only reading it tells.
   const first = Math.max(oldest, Math.floor((options.from ?? 0) / segmentSize)) * segmentSize;
