@@ -3,7 +3,7 @@
  *
  * Positions are byte offsets. Reads and writes are synchronous and positional and complete whole or throw; a read
  * past the end is short. Errors of the operating system come out as LsnfsError: NO_SPACE for ENOSPC and EDQUOT,
- * IO for the rest, with operation, file name, offset and errno in the details.
+ * NO_DESCRIPTORS for EMFILE and ENFILE, IO for the rest, with operation, file name, offset and errno in the details.
  */
 
 export interface Device {

@@ -14,7 +14,7 @@ import { inStore, lstatInStore, makeStoreDirectory, openStoreFile, openSubdirect
 /** IOV_MAX of Linux: buffers in one writev(2). */
 const VECTOR_MAXIMUM = 1024;
 
-/** Turns an error of the operating system into NO_SPACE or IO, with the facts. */
+/** Turns an error of the operating system into NO_SPACE, NO_DESCRIPTORS or IO, with the facts. */
 export function deviceError(operation: string, name: string, position: number, error: unknown): LsnfsError {
   if (error instanceof LsnfsError) return error;
   const code = systemErrorCode(error);
@@ -26,6 +26,11 @@ export function deviceError(operation: string, name: string, position: number, e
     return new LsnfsError('NO_SPACE', `${operation} of ${name}${place} failed: ${why}`, details, {
       cause: error,
     });
+  }
+  if (code === 'EMFILE' || code === 'ENFILE') {
+    const who = code === 'EMFILE' ? 'this process' : 'the system';
+    const message = `${operation} of ${name} failed: ${who} has no file descriptor left; close some, or raise the limit (ulimit -n)`;
+    return new LsnfsError('NO_DESCRIPTORS', message, details, { cause: error });
   }
   return new LsnfsError('IO', `${operation} of ${name}${place} failed: ${code}`, details, { cause: error });
 }

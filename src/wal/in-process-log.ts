@@ -52,7 +52,7 @@ export class InProcessLog implements Log {
     this.segmentSize = options.segmentSize;
     const { first, prepared } = prepareTail(options);
     this.firstSegment = first;
-    this.segments = new SegmentFiles(options.directory, options.segmentSize, prepared);
+    this.segments = new SegmentFiles(options.directory, options.segmentSize, prepared, options.endLsn);
     this.written = options.endLsn;
     this.durable = options.endLsn;
     this.wanted = options.endLsn;

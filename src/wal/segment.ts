@@ -6,9 +6,12 @@
  * segment has its full size, its space is really there, and a sync while it fills changes no metadata. `prepared`
  * is the last segment that exists; the log promises space only up to its end. Segments are never overwritten once
  * they are full: what is older than anybody needs is removed (`removeSegments`).
+ *
+ * A segment that was made stays open until the log has passed it. So writing what was promised needs no new descriptor: a
+ * process that has none left is told so when room is asked for, by an error that changes nothing, and the log goes on.
  */
 import { SEGMENT_HEADER_SIZE } from '../encoding/frame.ts';
-import { LsnfsError } from '../errors.ts';
+import { assert, LsnfsError } from '../errors.ts';
 import type { Device, StorageDirectory } from '../storage/device.ts';
 
 export const WAL_DIRECTORY = 'wal';
@@ -63,16 +66,31 @@ export class SegmentFiles {
   private current: Device | undefined;
   private currentIndex = -1;
   private unsynced: Device[] = [];
+  /** The segments from the present one on that nothing was written to yet, open. */
+  private readonly ahead = new Map<number, Device>();
   private preparing: Device | undefined;
   private preparedBytes = 0;
-  private backgroundSync: Promise<void> | undefined;
+  /** The device of a sync that runs in the background: it must not be closed before that ends. */
+  private syncing: Device | undefined;
   /** Whether a step failed: then nothing is tried ahead of need, until it is needed. */
   private stepFailed = false;
 
-  constructor(directory: StorageDirectory, segmentSize: number, prepared: number) {
+  /**
+   * `prepared`: the last segment that exists, -1 for none. `endLsn`: where writing goes on.
+   * @throws LsnfsError when the segments from there on cannot be opened.
+   */
+  constructor(directory: StorageDirectory, segmentSize: number, prepared: number, endLsn = 0) {
     this.directory = directory;
     this.segmentSize = segmentSize;
     this.prepared = prepared;
+    try {
+      for (let index = Math.floor(endLsn / segmentSize); index <= prepared; index++) {
+        this.ahead.set(index, directory.open(segmentName(index, segmentSize)));
+      }
+    } catch (error) {
+      this.close();
+      throw error;
+    }
   }
 
   /** The LSN up to which segments exist. */
@@ -85,7 +103,10 @@ export class SegmentFiles {
     const index = Math.floor(lsn / this.segmentSize);
     if (index !== this.currentIndex || this.current === undefined) {
       if (this.current !== undefined && !this.unsynced.includes(this.current)) this.current.close();
-      this.current = this.directory.open(segmentName(index, this.segmentSize));
+      const device = this.ahead.get(index);
+      assert(device !== undefined, `segment ${index} was promised and is not open`);
+      this.ahead.delete(index);
+      this.current = device;
       this.currentIndex = index;
     }
     if (this.unsynced.at(-1) !== this.current) this.unsynced.push(this.current);
@@ -109,7 +130,7 @@ export class SegmentFiles {
   /** Whether the segment after the one in which `lsn` lies should be made (further): at twice the pace of the log. */
   wantsStep(lsn: number): boolean {
     const index = segmentOfEnd(lsn, this.segmentSize);
-    if (this.prepared > index || this.stepFailed || this.backgroundSync !== undefined) return false;
+    if (this.prepared > index || this.stepFailed || this.syncing !== undefined) return false;
     return this.preparedBytes < 2 * (lsn - index * this.segmentSize);
   }
 
@@ -134,9 +155,10 @@ export class SegmentFiles {
 
   private syncInBackground(device: Device): void {
     const settle = (failed: boolean): void => {
-      this.backgroundSync = undefined;
+      this.syncing = undefined;
       if (this.preparing !== device) {
-        device.close(); // `prepare` or `close` was faster
+        // `prepare` was faster and uses it, or nobody wants it any more.
+        if (!this.uses(device)) device.close();
         return;
       }
       this.stepFailed = failed;
@@ -149,7 +171,8 @@ export class SegmentFiles {
         if (!(error instanceof LsnfsError)) throw error;
       }
     };
-    this.backgroundSync = device.sync().then(
+    this.syncing = device;
+    void device.sync().then(
       () => settle(false),
       () => settle(true),
     );
@@ -195,21 +218,30 @@ export class SegmentFiles {
   private finishPreparing(): void {
     this.directory.rename(PREPARING_NAME, segmentName(this.prepared + 1, this.segmentSize));
     this.directory.syncDirectory(WAL_DIRECTORY);
-    this.forgetPreparing();
     this.prepared++;
+    this.ahead.set(this.prepared, this.preparing!);
+    this.preparing = undefined;
+    this.preparedBytes = 0;
   }
 
   private abandonPreparing(): void {
-    if (this.preparing === undefined) return;
-    this.forgetPreparing();
+    const device = this.preparing;
+    if (device === undefined) return;
+    this.preparing = undefined;
+    this.preparedBytes = 0;
+    this.release(device);
     if (this.directory.exists(PREPARING_NAME)) this.directory.remove(PREPARING_NAME);
   }
 
-  private forgetPreparing(): void {
-    // A descriptor must not be closed under a running sync; that closes it when it is done.
-    if (this.backgroundSync === undefined) this.preparing?.close();
-    this.preparing = undefined;
-    this.preparedBytes = 0;
+  private uses(device: Device): boolean {
+    return (
+      device === this.current || this.unsynced.includes(device) || [...this.ahead.values()].includes(device)
+    );
+  }
+
+  /** Closes a device that is not used any more: at once, or when its sync in the background has ended. */
+  private release(device: Device): void {
+    if (device !== this.syncing) device.close();
   }
 
   /** Closes all files; none of them may be in a sync of the caller's. */
@@ -217,6 +249,9 @@ export class SegmentFiles {
     this.abandonPreparing();
     for (const device of this.unsynced) if (device !== this.current) device.close();
     this.unsynced = [];
+    const ahead = [...this.ahead.values()];
+    this.ahead.clear();
+    for (const device of ahead) this.release(device);
     this.current?.close();
     this.current = undefined;
     this.currentIndex = -1;

@@ -11,6 +11,7 @@
  * changes before it looks whether somebody sleeps: no wake-up is lost.
  */
 import { type ErrorCode, type ErrorDetails, LsnfsError } from '../errors.ts';
+import { logFailure } from './log.ts';
 
 /** Bytes of log that may be on their way to the files. */
 export const RING_SIZE = 8 * 1024 * 1024;
@@ -57,8 +58,8 @@ export const REPLY_HEAD = next++;
 /** Changed by the writer whenever the store may wait for something (STORE_WAITS). */
 export const PROGRESS = next++;
 export const STORE_WAITS = next++;
-/** Writer: 1 once it runs. */
-export const READY = next++;
+/** Writer: the number of its thread in /proc/self/task, once it runs; 0 before. */
+export const WRITER_THREAD = next++;
 /** Writer: groups synced; replies that the kernel did not take. */
 export const GROUPS = next++;
 export const REPLIES_LOST = next++;
@@ -149,6 +150,18 @@ export function putError(target: SharedArrayBuffer, error: LsnfsError): void {
   }
   const bytes = Buffer.from(target);
   bytes.writeUInt32LE(bytes.write(text, 4), 0);
+}
+
+/** Makes an error the log's failure, for both sides. Returns what everybody is told from then on. */
+export function publishFailure(shared: SharedMemory, error: unknown): LsnfsError {
+  const cause =
+    error instanceof LsnfsError
+      ? error
+      : new LsnfsError('IO', error instanceof Error ? error.message : String(error), {}, { cause: error });
+  const failure = logFailure(cause);
+  putError(shared.buffers.failure, failure);
+  shared.store(FAILED, 1);
+  return failure;
 }
 
 export function getError(source: SharedArrayBuffer): LsnfsError {

@@ -9,12 +9,18 @@
  * Durability is heard of by `poll` between requests; for a thread that sleeps the writer posts a message to
  * `notifyPort`, whose owner wakes it. Without such a port the message comes to this thread, whose event loop then
  * polls, so that promises work too.
+ *
+ * The writer may die without a word (its heap is full, say). That is the log's failure like any other: whoever blocks
+ * here looks after it, by its thread in /proc; otherwise this thread's event loop hears of it. Replies that the writer
+ * still had to send are then sent from here.
  */
+import { existsSync } from 'node:fs';
 import { type MessagePort, Worker } from 'node:worker_threads';
 import { assert, LsnfsError } from '../errors.ts';
 import { checkTransactionSize, FrameAppender, spaceNeeded } from './frame-appender.ts';
 import { writeReply } from './in-process-log.ts';
-import { type DurabilityCallback, type Log, type LogOptions, logFailure, settled } from './log.ts';
+import { type DurabilityCallback, type Log, type LogOptions, settled } from './log.ts';
+import { sendReplies } from './replies.ts';
 import { removeSegments, segmentOfEnd } from './segment.ts';
 import {
   ANSWER,
@@ -38,7 +44,7 @@ import {
   NOTIFY_WANTED,
   PREPARED,
   PROGRESS,
-  READY,
+  publishFailure,
   REPLIES_LOST,
   REPLY_BYTES_MAXIMUM,
   REPLY_HEAD,
@@ -61,6 +67,7 @@ import {
   STORE_WAITS,
   SYNC_WANTED,
   WRITER_STATE,
+  WRITER_THREAD,
   WRITTEN,
 } from './shared-memory.ts';
 import { prepareTail } from './tail.ts';
@@ -68,6 +75,8 @@ import type { WriterThreadData } from './writer-thread.ts';
 
 /** A writer thread that does not run by then never will. */
 const START_TIMEOUT_MS = 30_000;
+/** Whoever blocks on the writer looks this often whether it is still there. */
+const LIVENESS_MS = 1000;
 
 export interface ThreadedLogOptions extends LogOptions {
   /** Gets a message when `poll` has something to do; without it this thread's event loop polls. */
@@ -95,7 +104,10 @@ export class ThreadedLog implements Log {
   private dataWaiters: Waiter[] = [];
   private keepsAlive = false;
   private failed: LsnfsError | undefined;
+  private writerError: Error | undefined;
   private closing: Promise<void> | undefined;
+  /** The writer has nothing left to do and may end. */
+  private closed = false;
 
   /** Opens the log where recovery found its end; `directory` and `dataDevice` must be files. */
   constructor(options: ThreadedLogOptions) {
@@ -139,11 +151,14 @@ export class ThreadedLog implements Log {
     });
     this.exited = new Promise((resolve) => {
       this.worker.once('exit', () => {
-        if (this.closing === undefined) this.crash(new Error('it ended'));
+        if (!this.closed) this.writerIsGone('it ended');
         resolve();
       });
     });
-    this.worker.on('error', (error) => this.crash(error));
+    // Its end follows.
+    this.worker.on('error', (error) => {
+      this.writerError = error;
+    });
     this.worker.on('message', () => this.poll());
     this.worker.unref();
   }
@@ -227,11 +242,9 @@ export class ThreadedLog implements Log {
         const progress = shared.load(PROGRESS);
         if (done()) return;
         if (this.failure !== undefined) throw this.failure;
-        if (shared.load(READY) === 0 && performance.now() - start > START_TIMEOUT_MS) {
-          this.crash(new Error('it did not start'));
-        }
         this.wake();
-        Atomics.wait(shared.words, PROGRESS, progress, 1000);
+        if (Atomics.wait(shared.words, PROGRESS, progress, LIVENESS_MS) === 'timed-out')
+          this.lookAfter(start);
       }
     } finally {
       shared.store(STORE_WAITS, 0);
@@ -399,6 +412,7 @@ export class ThreadedLog implements Log {
   private async finish(): Promise<void> {
     try {
       this.call(CALL_CLOSE, 0);
+      this.closed = true;
     } finally {
       this.worker.ref();
       await this.exited;
@@ -410,11 +424,26 @@ export class ThreadedLog implements Log {
     }
   }
 
-  private crash(error: unknown): void {
-    const why = error instanceof Error ? error.message : String(error);
-    this.failed ??= logFailure(
-      new LsnfsError('IO', `the log's writer thread is gone: ${why}`, {}, { cause: error }),
-    );
+  /** Whether the writer, for which this thread has waited in vain since `start`, is still there. */
+  private lookAfter(start: number): void {
+    const thread = this.shared.load(WRITER_THREAD);
+    if (thread === 0) {
+      if (performance.now() - start > START_TIMEOUT_MS) this.writerIsGone('it did not start');
+    } else if (!existsSync(`/proc/self/task/${thread}`)) this.writerIsGone('it ended');
+  }
+
+  private writerIsGone(how: string): void {
+    if (this.failure === undefined) {
+      const why = this.writerError?.message ?? how;
+      const error = new LsnfsError(
+        'IO',
+        `the log's writer thread is gone: ${why}`,
+        {},
+        { cause: this.writerError },
+      );
+      this.failed = publishFailure(this.shared, error);
+    }
+    sendReplies(this.shared, this.durableLsn, true);
     this.poll();
   }
 }

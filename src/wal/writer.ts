@@ -12,10 +12,9 @@
  *
  * After a failure it stays to answer: calls with the failure, replies with the failure's bytes.
  */
-import * as fs from 'node:fs';
-import { LsnfsError, systemErrorCode } from '../errors.ts';
+import { LsnfsError } from '../errors.ts';
 import type { Device, StorageDirectory } from '../storage/device.ts';
-import { logFailure } from './log.ts';
+import { sendReplies } from './replies.ts';
 import { SegmentFiles } from './segment.ts';
 import {
   ANSWER,
@@ -32,19 +31,15 @@ import {
   DATA_SYNCS_DONE,
   DATA_SYNCS_WANTED,
   DURABLE,
-  FAILED,
   GROUPS,
   LAG_LIMIT,
   lsnAfter,
   NOTIFY_WANTED,
   PREPARED,
   PROGRESS,
+  publishFailure,
   putError,
-  READY,
-  REPLIES_LOST,
-  REPLY_BYTES_MAXIMUM,
   REPLY_HEAD,
-  REPLY_SLOTS,
   REPLY_TAIL,
   RESULT_DONE,
   RESULT_ERROR,
@@ -52,14 +47,6 @@ import {
   RING_SIZE,
   type SharedMemory,
   SIGNAL,
-  SLOT_BYTES,
-  SLOT_DESCRIPTOR,
-  SLOT_FAILURE_BYTES,
-  SLOT_FAILURE_LENGTH,
-  SLOT_LENGTH,
-  SLOT_LSN,
-  SLOT_SENT,
-  SLOT_SIZE,
   STATE_BUSY,
   STATE_IDLE,
   STATE_WAITING,
@@ -98,17 +85,18 @@ export class LogWriter {
   private dataSyncRunning = false;
   private closed = false;
 
+  /** @throws LsnfsError when the segments cannot be opened. */
   constructor(options: WriterOptions) {
     this.options = options;
     this.shared = options.shared;
-    this.segments = new SegmentFiles(options.directory, options.segmentSize, options.preparedSegment);
+    const { directory, segmentSize, preparedSegment, endLsn } = options;
+    this.segments = new SegmentFiles(directory, segmentSize, preparedSegment, endLsn);
     this.written = options.endLsn;
     this.durable = options.endLsn;
   }
 
   /** Serves until it is closed. */
   async run(): Promise<void> {
-    this.shared.store(READY, 1);
     while (!this.closed) {
       const signal = this.shared.load(SIGNAL);
       try {
@@ -231,47 +219,9 @@ export class LogWriter {
     );
   }
 
-  /** Sends every reply whose LSN is durable, or all of them once the log has failed. */
   private sendReplies(): void {
-    const { replies, replyWords } = this.shared;
-    const tail = this.shared.load(REPLY_TAIL);
-    let head = this.shared.load(REPLY_HEAD);
-    let allBefore = true;
-    for (let i = head; i !== tail; i = (i + 1) | 0) {
-      const at = (i & (REPLY_SLOTS - 1)) * SLOT_SIZE;
-      const descriptor = replyWords[(at + SLOT_DESCRIPTOR) >> 2]!;
-      if (descriptor !== SLOT_SENT) {
-        const durable = (((this.durable | 0) - replyWords[(at + SLOT_LSN) >> 2]!) | 0) >= 0;
-        if (durable)
-          this.sendReply(descriptor, replies, at + SLOT_BYTES, replyWords[(at + SLOT_LENGTH) >> 2]!);
-        else if (this.failure !== undefined) {
-          this.sendReply(
-            descriptor,
-            replies,
-            at + SLOT_FAILURE_BYTES,
-            replyWords[(at + SLOT_FAILURE_LENGTH) >> 2]!,
-          );
-        } else {
-          allBefore = false;
-          continue;
-        }
-        replyWords[(at + SLOT_DESCRIPTOR) >> 2] = SLOT_SENT;
-      }
-      if (allBefore) head = (i + 1) | 0;
-    }
-    this.shared.store(REPLY_HEAD, head);
+    sendReplies(this.shared, this.durable, this.failure !== undefined);
     this.progress();
-  }
-
-  private sendReply(descriptor: number, bytes: Buffer, at: number, length: number): void {
-    try {
-      fs.writeSync(descriptor, bytes, at, Math.min(length, REPLY_BYTES_MAXIMUM));
-    } catch (error) {
-      // ENOENT: the request was interrupted and needs no reply any more; ENODEV: unmounted. Anything else is counted:
-      // the log is not the worse for it.
-      const code = systemErrorCode(error);
-      if (code !== 'ENOENT' && code !== 'ENODEV') Atomics.add(this.shared.words, REPLIES_LOST, 1);
-    }
   }
 
   private answer(call: number, kind: number): void {
@@ -307,14 +257,8 @@ export class LogWriter {
 
   private fail(error: unknown): void {
     if (this.failure === undefined) {
-      const cause =
-        error instanceof LsnfsError
-          ? error
-          : new LsnfsError('IO', String(error), {}, { cause: error as Error });
-      this.failure = logFailure(cause);
+      this.failure = publishFailure(this.shared, error);
       this.deadline = Number.POSITIVE_INFINITY;
-      putError(this.shared.buffers.failure, this.failure);
-      this.shared.store(FAILED, 1);
     }
     this.sendReplies();
     this.progress();

@@ -279,3 +279,47 @@ test('a reply is written when its LSN is durable', async (t) => {
   fs.closeSync(descriptor);
   await t.throwsAsync(log.close());
 });
+
+test('without a descriptor left no room is promised; what was promised is written, and later the log goes on', async (t) => {
+  const directory = new MemoryDirectory();
+  makeLog(directory);
+  let exhausted = false;
+  const limited = new Proxy<StorageDirectory>(directory, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name);
+      if (exhausted && (name === 'open' || name === 'syncDirectory')) {
+        return () => {
+          throw new LsnfsError('NO_DESCRIPTORS', 'none is left');
+        };
+      }
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+  const log = new InProcessLog({ ...recover(directory), directory: limited });
+  const payload = Buffer.alloc(100_000, 'x');
+  let appended = 0;
+  const append = async (): Promise<void> => {
+    const lsn = log.append(payload, payload.length, ++appended);
+    if (appended % 3 === 0) await log.sync(lsn);
+  };
+  for (let round = 0; round < 3; round++) {
+    for (let i = 0; i < 17; i++) await append();
+    // Made, but nothing was written to them yet.
+    log.reserve(2 * SEGMENT_SIZE);
+    exhausted = true;
+    const before = appended;
+    const error = await t.throwsAsync<LsnfsError>(async () => {
+      for (;;) await append();
+    });
+    t.is(error.code, 'NO_DESCRIPTORS');
+    appended--;
+    t.true(appended - before >= 20, `${appended - before} went into what was promised`);
+    t.is(log.failure, undefined);
+    exhausted = false;
+  }
+  await append();
+  await log.close();
+  const { transactions } = readAll(directory);
+  t.is(transactions.length, appended);
+  t.true(transactions.every((transaction) => Buffer.compare(transaction.payload, payload) === 0));
+});

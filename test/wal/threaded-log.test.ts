@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { MessageChannel } from 'node:worker_threads';
+import { MessageChannel, type Worker } from 'node:worker_threads';
 import test, { type ExecutionContext } from 'ava';
 import type { LsnfsError } from '../../src/errors.ts';
 import { FileDirectory } from '../../src/storage/file-device.ts';
@@ -295,4 +295,65 @@ test('a process that exits without closing is not held up, and loses nothing tha
   t.true(durable > 0);
   const { end } = readAll(directory);
   t.true(end.lsn >= durable);
+});
+
+test('a writer that dies without a word is a failure of the log, also for a thread that blocks', async (t) => {
+  const { log, directoryPath } = openLog(t);
+  const { worker } = log as unknown as { worker: Worker };
+  log.append(Uint8Array.of(1), 1, 1);
+  log.flushToFiles();
+  const durable = log.durableLsn;
+  void worker.terminate();
+  const out = fs.openSync(path.join(directoryPath, 'replies'), 'w+');
+  t.teardown(() => fs.closeSync(out));
+  const lsn = log.append(Uint8Array.of(2), 1, 1);
+  log.writeWhenDurable(lsn, out, Buffer.from('done'), Buffer.from('FAIL'));
+  // The event loop does not turn: nothing tells of the end of the worker.
+  const error = t.throws<LsnfsError>(() => log.flushToFiles());
+  t.is(error.code, 'STORE_FAILED');
+  t.regex(error.message, /writer thread is gone: it ended/);
+  t.is(fs.readFileSync(path.join(directoryPath, 'replies'), 'utf8'), 'FAIL');
+  t.true(log.durableLsn <= lsn && log.durableLsn >= durable);
+  log.writeWhenDurable(lsn, out, Buffer.from('done'), Buffer.from('FAIL'));
+  t.is(fs.readFileSync(path.join(directoryPath, 'replies'), 'utf8'), 'FAILFAIL');
+  await t.throwsAsync(log.sync(lsn), { code: 'STORE_FAILED' });
+  await t.throwsAsync(log.close(), { code: 'STORE_FAILED' });
+});
+
+test('a writer that dies while nobody looks is heard of by the event loop', async (t) => {
+  const { log } = openLog(t);
+  const lsn = log.append(Uint8Array.of(1), 1, 1);
+  const waiting = log.sync(lsn);
+  const { worker } = log as unknown as { worker: Worker };
+  const told = new Promise((resolve) => {
+    log.onDurable(log.append(Uint8Array.of(2), 1, 1), resolve);
+  });
+  await worker.terminate();
+  await Promise.allSettled([waiting, told]);
+  t.throws(() => log.append(Uint8Array.of(3), 1, 1), { code: 'STORE_FAILED' });
+  await t.throwsAsync(log.close(), { code: 'STORE_FAILED' });
+});
+
+test('a writer that cannot open its segments is a failure that says so', async (t) => {
+  const temporary = temporaryDirectory();
+  t.teardown(temporary.remove);
+  const directory = new FileDirectory(temporary.path);
+  makeLog(directory);
+  const options = recover(directory);
+  // The log's end is prepared where the segment is; the writer looks for it elsewhere.
+  const moved = new Proxy(directory, {
+    get(target, name) {
+      if (name === 'path') return path.join(temporary.path, 'gone');
+      const value: unknown = Reflect.get(target, name);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+  const log = new ThreadedLog({ ...options, directory: moved });
+  const error = t.throws<LsnfsError>(() => {
+    log.append(Uint8Array.of(1), 1, 1);
+    log.flushToFiles();
+  });
+  t.is(error.code, 'STORE_FAILED');
+  t.regex(error.message, /open of .* failed: ENOENT/);
+  await t.throwsAsync(log.close(), { code: 'STORE_FAILED' });
 });
