@@ -66,13 +66,7 @@ export function checkTree(
   treeId: TreeId,
   visit: VisitPage = () => undefined,
 ): TreeCheck {
-  const checker = new Checker(space, treeId, visit);
-  if (root.number !== 0) checker.checkPage(root, undefined, undefined, undefined);
-  return checker.result;
-}
-
-class Checker {
-  readonly result: TreeCheck = {
+  const result: TreeCheck = {
     problems: [],
     branchPages: 0,
     leafPages: 0,
@@ -81,105 +75,148 @@ class Checker {
     leafBytes: 0,
     leafCapacity: 0,
   };
-  private readonly space: PageSpace;
-  private readonly treeId: TreeId;
-  private readonly visit: VisitPage;
-  private readonly met = new Set<number>();
-  private readonly key = Buffer.alloc(KEY_MAX);
-
-  constructor(space: PageSpace, treeId: TreeId, visit: VisitPage) {
-    this.space = space;
-    this.treeId = treeId;
-    this.visit = visit;
+  const walk = walkTree(space, root, treeId);
+  for (let step = walk.next(); step.done !== true; ) {
+    const { value } = step;
+    let below: boolean | undefined;
+    if ('message' in value) result.problems.push(value);
+    else {
+      count(result, value);
+      below = visit(value);
+    }
+    step = walk.next(below);
   }
+  return result;
+}
 
-  /** Checks the page with keys in [from, to), and all below it. The root may have any level. */
-  checkPage(
-    ref: Readonly<PageRef>,
-    level: number | undefined,
-    from: Buffer | undefined,
-    to: Buffer | undefined,
-  ): void {
-    const page = this.inspect(ref, level, from, to);
-    if (typeof page === 'string') {
-      this.result.problems.push({ page: ref.number, message: page + describeLoss(from, to), from, to });
-      return;
-    }
-    const b = page.bytes;
-    const count = cellCount(b);
-    const found = pageLevel(b);
-    this.count(b, count, found);
-    const checked = { number: ref.number, lsn: page.lsn, kind: b[PAGE_KIND_AT]!, level: found, bytes: b };
-    if (this.visit(checked) === false || isLeaf(b)) return;
+/**
+ * Yields every page of a tree that is sound, parents first and in key order, and a problem for each that is not.
+ * `next(false)` passes over what is below the page that was yielded last. It may be left at any point.
+ */
+export function* walkTree(
+  space: PageSpace,
+  root: Readonly<PageRef>,
+  treeId: TreeId,
+): Generator<CheckedPage | TreeProblem, void, boolean | undefined> {
+  if (root.number !== 0) yield* walkPage(space, treeId, new Set(), root, undefined, NO_BOUNDS);
+}
 
-    let low = from;
-    for (let slot = 0; slot < count; slot++) {
-      const high = slot + 1 < count ? this.keyOf(b, slot + 1) : to;
-      const child = {
-        number: childNumber(b, slot),
-        lsn: childLsn(b, slot),
-        checksum: childChecksum(b, slot),
-      };
-      this.checkPage(child, found - 1, low, high);
-      low = high;
-    }
+/** The keys that a page may hold: from `from` on and below `to`; open where undefined. */
+export interface KeyBounds {
+  readonly from: Buffer | undefined;
+  readonly to: Buffer | undefined;
+}
+
+export const NO_BOUNDS: KeyBounds = { from: undefined, to: undefined };
+
+function* walkPage(
+  space: PageSpace,
+  treeId: TreeId,
+  met: Set<number>,
+  ref: Readonly<PageRef>,
+  level: number | undefined,
+  bounds: KeyBounds,
+): Generator<CheckedPage | TreeProblem, void, boolean | undefined> {
+  const again = met.has(ref.number);
+  met.add(ref.number);
+  const page = again
+    ? `page ${formatPageNumber(ref.number)} has more than one parent`
+    : inspectPage(space, treeId, ref, level, bounds);
+  if (typeof page === 'string') {
+    yield { page: ref.number, message: page + describeLoss(bounds), ...bounds };
+    return;
   }
-
-  /** The page, or what is wrong with it. */
-  private inspect(
-    ref: Readonly<PageRef>,
-    level: number | undefined,
-    from: Buffer | undefined,
-    to: Buffer | undefined,
-  ): Page | string {
-    const name = `page ${formatPageNumber(ref.number)}`;
-    if (this.met.has(ref.number)) return `${name} has more than one parent`;
-    this.met.add(ref.number);
-    let page: Page;
-    try {
-      page = this.space.get(ref.number, ref.lsn, ref.checksum);
-      // Pages that never were on disk have not been through this.
-      validateTreePage(page.bytes, this.treeId, true);
-    } catch (error) {
-      if (!(error instanceof LsnfsError)) throw error;
-      return error.message;
-    }
-    const b = page.bytes;
-    const found = pageLevel(b);
-    if (level !== undefined && found !== level)
-      return `${name} has level ${found} where level ${level} belongs`;
-    const count = cellCount(b);
-    const first = isLeaf(b) ? 0 : 1;
-    if (first < count) {
-      if (from !== undefined && compareKey(b, first, from, from.length) < 0) {
-        return `${name} has keys below the range that its parent gives it`;
-      }
-      if (to !== undefined && compareKey(b, count - 1, to, to.length) >= 0) {
-        return `${name} has keys above the range that its parent gives it`;
-      }
-    }
-    return page;
-  }
-
-  private count(b: Uint8Array, count: number, level: number): void {
-    const { result } = this;
-    result.height = Math.max(result.height, level + 1);
-    if (b[PAGE_KIND_AT] === PAGE_KIND.leaf) {
-      result.leafPages++;
-      result.entries += count;
-      result.leafBytes += usedBytes(b);
-      result.leafCapacity += pageCapacity(b.length);
-    } else {
-      result.branchPages++;
-    }
-  }
-
-  private keyOf(b: Uint8Array, slot: number): Buffer {
-    return Buffer.from(this.key.subarray(0, copyKey(b, slot, this.key, 0)));
+  const { bytes } = page;
+  const found = pageLevel(bytes);
+  const kind = bytes[PAGE_KIND_AT]!;
+  const below = yield { number: ref.number, lsn: page.lsn, kind, level: found, bytes };
+  if (below === false || isLeaf(bytes)) return;
+  for (let slot = 0, children = cellCount(bytes); slot < children; slot++) {
+    yield* walkPage(
+      space,
+      treeId,
+      met,
+      childRef(bytes, slot),
+      found - 1,
+      childBounds(bytes, slot, children, bounds),
+    );
   }
 }
 
-function describeLoss(from: Buffer | undefined, to: Buffer | undefined): string {
+/** What a branch says of the child of a slot. */
+export function childRef(b: Uint8Array, slot: number): PageRef {
+  return { number: childNumber(b, slot), lsn: childLsn(b, slot), checksum: childChecksum(b, slot) };
+}
+
+/** The keys that the child of a slot may hold, in a branch of `children` children that has the given bounds. */
+export function childBounds(b: Uint8Array, slot: number, children: number, bounds: KeyBounds): KeyBounds {
+  return {
+    from: slot === 0 ? bounds.from : keyOf(b, slot),
+    to: slot + 1 < children ? keyOf(b, slot + 1) : bounds.to,
+  };
+}
+
+const keyBuffer = Buffer.alloc(KEY_MAX);
+
+function keyOf(b: Uint8Array, slot: number): Buffer {
+  return Buffer.from(keyBuffer.subarray(0, copyKey(b, slot, keyBuffer, 0)));
+}
+
+/**
+ * The page, or a sentence that says what is wrong with it: unreadable, not what its parent says, of another tree or
+ * level (a root may have any), or with keys outside its bounds.
+ */
+export function inspectPage(
+  space: PageSpace,
+  treeId: TreeId,
+  ref: Readonly<PageRef>,
+  level: number | undefined,
+  bounds: KeyBounds,
+): Page | string {
+  let page: Page;
+  try {
+    page = space.get(ref.number, ref.lsn, ref.checksum);
+    // Pages that never were on disk have not been through this.
+    validateTreePage(page.bytes, treeId, true);
+  } catch (error) {
+    if (!(error instanceof LsnfsError)) throw error;
+    return error.message;
+  }
+  const found = pageLevel(page.bytes);
+  const name = `page ${formatPageNumber(ref.number)}`;
+  if (level !== undefined && found !== level)
+    return `${name} has level ${found} where level ${level} belongs`;
+  return boundsProblem(page.bytes, name, bounds) ?? page;
+}
+
+/** A sentence if a page holds keys outside its bounds. */
+export function boundsProblem(b: Uint8Array, name: string, { from, to }: KeyBounds): string | undefined {
+  const count = cellCount(b);
+  const first = isLeaf(b) ? 0 : 1;
+  if (first >= count) return undefined;
+  if (from !== undefined && compareKey(b, first, from, from.length) < 0) {
+    return `${name} has keys below the range that its parent gives it`;
+  }
+  if (to !== undefined && compareKey(b, count - 1, to, to.length) >= 0) {
+    return `${name} has keys above the range that its parent gives it`;
+  }
+  return undefined;
+}
+
+function count(result: TreeCheck, { bytes, level, kind }: CheckedPage): void {
+  result.height = Math.max(result.height, level + 1);
+  if (kind === PAGE_KIND.leaf) {
+    result.leafPages++;
+    result.entries += cellCount(bytes);
+    result.leafBytes += usedBytes(bytes);
+    result.leafCapacity += pageCapacity(bytes.length);
+  } else {
+    result.branchPages++;
+  }
+}
+
+/** Which keys are out of reach, to follow on a sentence about their page. */
+export function describeLoss({ from, to }: KeyBounds): string {
   if (from === undefined && to === undefined) return '; all keys of the tree are lost';
   const low = from === undefined ? 'the lowest' : formatBytes(from);
   return `; keys from ${low} ${to === undefined ? 'on' : `to below ${formatBytes(to)}`} are lost`;

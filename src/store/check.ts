@@ -1,35 +1,216 @@
 /**
- * Verifies a whole store: every page of every version, and that what is reachable is what is in use.
+ * Verifies a store as it stands on disk: control block, settings, every page of every version, free space, the log.
  *
- * Reachable is whatever a version, the catalog, or a row of lifetimes names (data that lived between two versions is
- * named by nothing else); free is what the free tree and the catalog root list. Every page below the frontier must
- * be exactly one of the two: a page that is both is about to be overwritten, a page that is neither has leaked.
+ * What is read is the files, through a cache of the check's own: a page that is damaged on disk is found although the
+ * process that serves the store still has it in memory. Nothing is written, and nothing of the store needs to be
+ * open: it works on a store that cannot be opened, and says all that can still be said. While the store is open, the
+ * caller holds what the check reads (`Store.hold`).
+ *
+ * It is a generator that reads some 128 pages between two yields, so that whoever runs it can do other work in between.
+ * What directories, links and files say is verified above (vfs/check.ts), from the versions that are left here.
  */
-import type { BTree } from '../btree/btree.ts';
 import { checkTree } from '../btree/check.ts';
-import { decodeVersionRow } from '../encoding/catalog.ts';
-import {
-  cellCount,
-  childChecksum,
-  childLsn,
-  childNumber,
-  copyKey,
-  isLeaf,
-  keyLength,
-  valueLength,
-  valueStart,
-} from '../encoding/cells.ts';
-import { crc32 } from '../encoding/checksum.ts';
-import { decodeExtent, UNWRITTEN } from '../encoding/extent.ts';
-import { extentKeyBlock, KIND_EXTENT, TREE, type TreeId } from '../encoding/keys.ts';
-import { isTemporary, type PageRef } from '../encoding/page.ts';
-import { decodeVersionRoot } from '../encoding/root.ts';
+import type { VersionRow } from '../encoding/catalog.ts';
+import type { ControlBlock } from '../encoding/control.ts';
+import { TREE } from '../encoding/keys.ts';
+import type { CatalogRoot } from '../encoding/root.ts';
+import { decodeCatalogRoot } from '../encoding/root.ts';
 import { LsnfsError } from '../errors.ts';
+import type { Device, StorageDirectory } from '../storage/device.ts';
+import { DirtyPages } from '../storage/dirty-pages.ts';
+import { PageCache } from '../storage/page-cache.ts';
+import { CheckContext } from './check-context.ts';
+import { checkControl, checkSettings, controlFromLog, identifyLog } from './check-control.ts';
+import { DamageList } from './check-damage.ts';
+import { LogCheck } from './check-log.ts';
+import { PageCheck } from './check-pages.ts';
+import { DATA_NAME } from './initialize.ts';
 import type { Store } from './store.ts';
 
-const UNKNOWN = 0;
-const REACHABLE = 1;
-const FREE = 2;
+/** Pages of trees that a check keeps in memory, in bytes. */
+const CACHE_BYTES = 16 * 1024 * 1024;
+/** Damages that are listed; more are counted. */
+const DAMAGES_MAX = 1000;
+/** A frontier so many pages behind the end of the data file is not believed. */
+const FRONTIER_SLACK = 2 ** 31;
+
+export interface StoreCheckOptions {
+  /** Whether the log is verified (default). */
+  readonly log?: boolean;
+  /** Of a store that is open: the log is verified up to here. */
+  readonly durableLsn?: number;
+  /** Default: a list of its own. */
+  readonly damages?: DamageList;
+}
+
+export class StoreCheck {
+  readonly context: CheckContext;
+  /** What the store was verified by; undefined when nothing of the kind was found. */
+  control: ControlBlock | undefined;
+  catalogRoot: CatalogRoot | undefined;
+  /** The data file, read by nobody else. */
+  cache: PageCache | undefined;
+  pages: PageCheck | undefined;
+  log: LogCheck | undefined;
+  private readonly directory: StorageDirectory;
+  private readonly options: StoreCheckOptions;
+  private data: Device | undefined;
+
+  constructor(directory: StorageDirectory, options: StoreCheckOptions = {}) {
+    this.directory = directory;
+    this.options = options;
+    this.context = new CheckContext(options.damages ?? new DamageList(DAMAGES_MAX));
+  }
+
+  /** Newest first; empty when the catalog could not be read. */
+  get versions(): readonly VersionRow[] {
+    return this.pages?.versions ?? [];
+  }
+
+  /** Verifies everything. @throws LsnfsError NEWER_FORMAT */
+  *run(): Generator<void> {
+    const { context, directory } = this;
+    checkSettings(context, directory);
+    const slots = checkControl(context, directory);
+    yield;
+    yield* this.openData(slots);
+    const { pages, catalogRoot } = this;
+    if (pages !== undefined && catalogRoot !== undefined && this.control !== undefined) {
+      context.progress.phase = 'pages';
+      yield* pages.checkCatalog(catalogRoot, this.control.checkpoint.rootPage);
+      yield* pages.checkVersions();
+      context.progress.phase = 'space';
+      yield* pages.checkSpace(catalogRoot.frontier);
+    }
+    if (this.options.log !== false) yield* this.checkLog();
+  }
+
+  /** Finds the catalog root to go by: the newest slot's, an older slot's, or the log's. */
+  private *openData(slots: readonly ControlBlock[]): Generator<void> {
+    const { context, directory } = this;
+    try {
+      this.data = directory.open(DATA_NAME, { readOnly: true });
+    } catch (error) {
+      if (!(error instanceof LsnfsError)) throw error;
+      context.damages.add({ kind: 'page', file: DATA_NAME, offset: 0, message: error.message });
+      this.control = slots[0];
+      return;
+    }
+    for (const control of slots) {
+      const cache = new PageCache(this.data, control.pageSize, CACHE_BYTES);
+      const root = this.readCatalogRoot(cache, control);
+      if (root === undefined) continue;
+      if (this.control === undefined) this.goBy(control, cache, root);
+      else yield* this.checkOlder(cache, root);
+    }
+    if (this.control !== undefined) return;
+    const found = yield* controlFromLog(directory);
+    if (found === undefined) {
+      context.note('no checkpoint can be found: neither versions nor their files could be verified');
+      this.control = slots[0];
+      return;
+    }
+    context.note(`the store was verified by the checkpoint of LSN ${found.checkpoint.lsn}, found in the log`);
+    const cache = new PageCache(this.data, found.pageSize, CACHE_BYTES);
+    const root = this.readCatalogRoot(cache, found);
+    if (root !== undefined) this.goBy(found, cache, root);
+  }
+
+  private goBy(control: ControlBlock, cache: PageCache, root: CatalogRoot): void {
+    this.control = control;
+    this.cache = cache;
+    this.catalogRoot = root;
+    const filePages = Math.ceil(this.data!.size() / control.pageSize);
+    let limit = root.frontier;
+    if (limit > filePages + FRONTIER_SLACK) {
+      limit = filePages;
+      this.foundRoot(
+        control,
+        `its frontier is page ${root.frontier}, and the data file has ${filePages} pages`,
+      );
+    }
+    this.pages = new PageCheck(this.context, cache, limit);
+  }
+
+  private readCatalogRoot(cache: PageCache, control: ControlBlock): CatalogRoot | undefined {
+    const { checkpoint } = control;
+    const { rootPage, rootLsn, rootChecksum } = checkpoint;
+    try {
+      const root = decodeCatalogRoot(cache.get(rootPage, rootLsn, rootChecksum).bytes, rootPage);
+      this.context.verified(1, cache.pageSize);
+      if (root.horizonLsn > root.lsn)
+        this.foundRoot(control, `its horizon is LSN ${root.horizonLsn}, after its own, ${root.lsn}`);
+      return root;
+    } catch (error) {
+      if (!(error instanceof LsnfsError)) throw error;
+      this.foundRoot(control, error.message);
+      return undefined;
+    }
+  }
+
+  private foundRoot(control: ControlBlock, message: string): void {
+    const { rootPage, lsn } = control.checkpoint;
+    this.context.damages.add({
+      kind: 'page',
+      file: DATA_NAME,
+      page: rootPage,
+      offset: rootPage * control.pageSize,
+      message: `the catalog root of the checkpoint of LSN ${lsn}: ${message}`,
+    });
+    this.context.progress.damages = this.context.damages.count;
+  }
+
+  /** The older slot's catalog is what recovery falls back on: its pages must still be there. */
+  private *checkOlder(cache: PageCache, root: CatalogRoot): Generator<void> {
+    const space = new DirtyPages(cache, false);
+    for (const [tree, ref] of [
+      [TREE.versions, root.versions],
+      [TREE.lifetimes, root.lifetimes],
+      [TREE.free, root.free],
+    ] as const) {
+      for (const { page, message } of checkTree(space, ref, tree).problems) {
+        this.context.damages.add({
+          kind: 'page',
+          file: DATA_NAME,
+          page,
+          offset: page * cache.pageSize,
+          message: `in the catalog of the checkpoint before, of LSN ${root.lsn}: ${message}`,
+        });
+      }
+      yield;
+    }
+    this.context.progress.damages = this.context.damages.count;
+  }
+
+  private *checkLog(): Generator<void> {
+    const { context, directory, cache, pages, catalogRoot } = this;
+    context.progress.phase = 'log';
+    if (this.control === undefined || cache === undefined || pages === undefined) {
+      const log = identifyLog(directory);
+      context.note(
+        log === undefined
+          ? 'the log could not be verified: no control slot and no segment says which store it belongs to'
+          : 'the log could not be verified: no checkpoint says where it begins',
+      );
+      return;
+    }
+    this.log = new LogCheck(context, {
+      directory,
+      control: this.control,
+      cache,
+      pages,
+      root: pages.roots[0],
+      horizonLsn: catalogRoot?.horizonLsn ?? 0,
+      ...(this.options.durableLsn !== undefined && { durableLsn: this.options.durableLsn }),
+    });
+    yield* this.log.run();
+  }
+
+  close(): void {
+    this.data?.close();
+    this.data = undefined;
+  }
+}
 
 export interface StoreReport {
   problems: string[];
@@ -38,135 +219,39 @@ export interface StoreReport {
   pagesFree: number;
 }
 
-/** Checks the store as of its newest checkpoint. Call it when no change is waiting for one. */
+/**
+ * Checks the pages of a store that is open, as of its newest checkpoint, at once; and that its memory agrees: the
+ * live trees, and that nothing is free that a version leads to. For tests: a mounted store is verified in steps.
+ */
 export function checkStore(store: Store): StoreReport {
-  const { catalog, freeSpace, cache } = store.inspect();
-  const report: StoreReport = { problems: [], versions: 0, pagesReachable: 0, pagesFree: 0 };
-  const { problems } = report;
-  const marks = new Uint8Array(freeSpace.frontier);
-  marks[0] = REACHABLE;
-  const buffer = Buffer.alloc(cache.pageSize);
-
-  const mark = (page: number, count: number, what: number, who: string): void => {
-    for (let number = page; number < page + count; number++) {
-      if (number >= marks.length) {
-        problems.push(`${who}: page ${number} lies beyond the frontier ${marks.length}`);
-        return;
+  const check = new StoreCheck(store.directory, { log: false });
+  try {
+    for (const _step of check.run());
+  } finally {
+    check.close();
+  }
+  const { pages, context } = check;
+  // A slot that a power cut tore is no damage to what follows it.
+  const problems = context.damages.listed
+    .filter(({ finding }) => finding.kind !== 'control')
+    .map(({ finding }) => finding.message);
+  if (pages === undefined) problems.push('no catalog can be read');
+  else {
+    const { freeSpace } = store.inspect();
+    for (const run of freeSpace.freeWithin(0, freeSpace.frontier)) {
+      for (let page = run.page; page < run.page + run.count && page < pages.table.limit; page++) {
+        if (pages.isInUse(page)) problems.push(`page ${page} is free in memory, and in use on disk`);
       }
-      if (marks[number] !== UNKNOWN && (marks[number] !== what || what === FREE)) {
-        problems.push(
-          `${who}: page ${number} is ${marks[number] === FREE ? 'listed as free' : 'in use'} already`,
-        );
-      }
-      marks[number] = what;
     }
+  }
+  for (const tree of store.live.trees()) {
+    for (const { message } of checkTree(tree.space, tree.root, tree.treeId).problems)
+      problems.push(`live tree ${tree.treeId}: ${message}`);
+  }
+  return {
+    problems,
+    versions: check.versions.length,
+    pagesReachable: pages?.pagesInUse ?? 0,
+    pagesFree: pages?.pagesFree ?? 0,
   };
-
-  const guard = (who: string, work: () => void): void => {
-    try {
-      work();
-    } catch (error) {
-      if (!(error instanceof LsnfsError)) throw error;
-      problems.push(`${who}: ${error.message}`);
-    }
-  };
-
-  /** Marks what hangs below a reference; pages seen before are known with all that they lead to. */
-  const walk = (ref: Readonly<PageRef>, tree: TreeId, who: string): void => {
-    // Temporary: the list of versions of a store that was never changed exists in memory only.
-    if (ref.number === 0 || isTemporary(ref.number) || marks[ref.number] === REACHABLE) return;
-    guard(who, () => {
-      const { bytes } = cache.get(ref.number, ref.lsn, ref.checksum);
-      mark(ref.number, 1, REACHABLE, who);
-      if (isLeaf(bytes)) {
-        if (tree === TREE.inodes) data(bytes, who);
-        return;
-      }
-      for (let slot = 0, count = cellCount(bytes); slot < count; slot++) {
-        const child = {
-          number: childNumber(bytes, slot),
-          lsn: childLsn(bytes, slot),
-          checksum: childChecksum(bytes, slot),
-        };
-        walk(child, tree, who);
-      }
-    });
-  };
-
-  const key = Buffer.alloc(300);
-  const data = (leaf: Buffer, who: string): void => {
-    for (let slot = 0, count = cellCount(leaf); slot < count; slot++) {
-      if (keyLength(leaf, slot) !== 17) continue;
-      copyKey(leaf, slot, key, 0);
-      if (key[8] !== KIND_EXTENT) continue;
-      guard(who, () => {
-        const extent = decodeExtent(
-          extentKeyBlock(key),
-          leaf,
-          valueStart(leaf, slot),
-          valueLength(leaf, slot),
-        );
-        if (extent.page === UNWRITTEN) return;
-        for (let i = 0; i < extent.count; i++) {
-          const page = extent.page + i;
-          if (marks[page] === REACHABLE) continue;
-          mark(page, 1, REACHABLE, who);
-          cache.readData(page, 1, buffer, 0);
-          const found = crc32(buffer);
-          if (found !== extent.checksums[i]) {
-            problems.push(
-              `${who}: data page ${page} is corrupt: expected ${extent.checksums[i]}, found ${found}`,
-            );
-          }
-        }
-      });
-    }
-  };
-
-  if (catalog.rootPage !== 0) mark(catalog.rootPage, 1, REACHABLE, 'the catalog root');
-  for (const tree of [catalog.versions, catalog.lifetimes, catalog.free]) {
-    const who = `catalog tree ${tree.treeId}`;
-    walk(tree.root, tree.treeId, who);
-    problems.push(...checkOne(tree, who));
-  }
-  for (const { key: rowKey, value } of catalog.versions.entries()) {
-    const row = decodeVersionRow(rowKey, value);
-    const who = `version ${row.lsn}`;
-    report.versions++;
-    guard(who, () => {
-      const page = cache.get(row.root.number, row.root.lsn, row.root.checksum);
-      const root = decodeVersionRoot(page.bytes, row.root.number);
-      mark(row.root.number, 1, REACHABLE, who);
-      walk(root.namespace, TREE.namespace, who);
-      walk(root.inodes, TREE.inodes, who);
-      walk(root.registry, TREE.registry, who);
-    });
-  }
-  for (const row of catalog.lifetimeRows()) {
-    if (row.birth > row.death)
-      problems.push(`pages ${row.page}+${row.count} die at ${row.death}, born at ${row.birth}`);
-    mark(row.page, row.count, REACHABLE, `lifetime ${row.death}`);
-  }
-  for (const row of catalog.freeRows()) mark(row.page, row.count, FREE, 'the free tree');
-  for (const run of freeSpace.spare) mark(run.page, run.count, FREE, 'the spare runs');
-  // Taken since the checkpoint and given back: the free tree has not seen them yet.
-  for (const run of freeSpace.freeWithin(freeSpace.persistedFrontier, freeSpace.frontier)) {
-    mark(run.page, run.count, FREE, 'free space beyond the checkpoint');
-  }
-  let leaked = 0;
-  let firstLeak = 0;
-  for (let page = 0; page < marks.length; page++) {
-    if (marks[page] === REACHABLE) report.pagesReachable++;
-    else if (marks[page] === FREE) report.pagesFree++;
-    else if (leaked++ === 0) firstLeak = page;
-  }
-  if (leaked > 0) problems.push(`${leaked} pages are neither reachable nor free, the first is ${firstLeak}`);
-  for (const tree of store.live.trees()) problems.push(...checkOne(tree, `live tree ${tree.treeId}`));
-  return report;
-}
-
-function checkOne(tree: BTree, who: string): string[] {
-  return checkTree(tree.space, tree.root, tree.treeId, () => {}).problems.map(
-    (problem) => `${who}: ${problem.message}`,
-  );
 }
