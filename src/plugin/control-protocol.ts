@@ -62,6 +62,11 @@ export class LineSplitter {
     this.limit = limit;
   }
 
+  /** Whether a line has begun and not ended. */
+  get isMidLine(): boolean {
+    return this.pendingBytes > 0;
+  }
+
   /** Calls `line` for each complete line; returns false once a line exceeds the limit. */
   push(chunk: Buffer, line: (text: string) => void): boolean {
     if (this.overflown) return false;

@@ -34,7 +34,7 @@ export interface ControlServerOptions {
   readonly execute: (operation: string, args: JsonObject) => Promise<unknown>;
   /** An unexpected error (not an LsnfsError), for the log. */
   readonly onUnexpectedError?: (error: unknown, operation: string) => void;
-  /** A connection without a request for so long is closed. */
+  /** A connection without a request for so long is closed, and so is one that takes so long to send one. */
   readonly idleTimeoutMs?: number;
   readonly maxConnections?: number;
   /** A connection with so many unanswered requests is not read further. */
@@ -60,6 +60,8 @@ class Connection {
   /** The client sends no more. */
   private half = false;
   private ended = false;
+  /** Runs while a request has begun to arrive and not ended: bytes that trickle in are not activity. */
+  private slow: NodeJS.Timeout | undefined;
 
   constructor(socket: Socket, server: ControlConnections) {
     this.socket = socket;
@@ -72,15 +74,24 @@ class Connection {
     });
     socket.on('close', () => this.end());
     socket.on('drain', () => this.proceed());
-    socket.setTimeout(server.options.idleTimeoutMs ?? 60_000);
+    socket.setTimeout(this.patienceMs);
     socket.on('timeout', () => {
       if (this.inFlight === 0) this.fail('no request came for too long');
     });
   }
 
+  private get patienceMs(): number {
+    return this.server.options.idleTimeoutMs ?? 60_000;
+  }
+
   private receive(chunk: Buffer): void {
     if (this.ended) return;
+    const before = this.queue.length;
     const fits = this.splitter.push(chunk, (line) => this.queue.push(line));
+    if (this.queue.length > before || !this.splitter.isMidLine) this.stopClock();
+    if (this.splitter.isMidLine) {
+      this.slow ??= setTimeout(() => this.fail('a request was not finished in time'), this.patienceMs);
+    }
     this.proceed();
     if (!fits) this.fail(`a request exceeds ${REQUEST_LIMIT} bytes`);
   }
@@ -110,7 +121,8 @@ class Connection {
       return;
     }
     const { id, operation, args } = isJsonObject(message) ? message : {};
-    const hasId = typeof id === 'number' || typeof id === 'string';
+    // Infinity (1e999 in JSON) would come back as null, which is no request's id.
+    const hasId = typeof id === 'string' || (typeof id === 'number' && Number.isFinite(id));
     if (!hasId || typeof operation !== 'string' || (args !== undefined && !isJsonObject(args))) {
       this.fail('a request is no object with an id, an operation and args');
       return;
@@ -170,9 +182,15 @@ class Connection {
     setTimeout(() => socket.destroy(), 1000).unref();
   }
 
+  private stopClock(): void {
+    clearTimeout(this.slow);
+    this.slow = undefined;
+  }
+
   private end(): void {
     if (this.ended) return;
     this.ended = true;
+    this.stopClock();
     this.server.forget(this);
     for (const cursor of this.cursors) this.server.closeCursor(cursor);
     this.cursors.clear();

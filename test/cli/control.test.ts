@@ -13,6 +13,7 @@ import {
   SOCKET_NAME,
 } from '../../src/plugin/control-protocol.ts';
 import { type ControlServerOptions, startControlServer } from '../../src/plugin/control-server.ts';
+import { Random, seedOf } from '../helpers/random.ts';
 
 function temporaryDirectory(t: ExecutionContext, inner = ''): string {
   const directory = mkdtempSync(join(tmpdir(), 'lsnfs-control-'));
@@ -158,6 +159,97 @@ test('an idle connection is closed, a waiting one is not', async (t) => {
   await new Promise((resolve) => setTimeout(resolve, 1200));
   const error = await t.throwsAsync(client.request('a'), { instanceOf: LsnfsError });
   t.regex(error.message, /no request came for too long/);
+});
+
+test('a request that trickles in is not waited for', async (t) => {
+  const store = temporaryDirectory(t);
+  await start(t, store, { idleTimeoutMs: 300 });
+  const reply = await new Promise<string>((resolve) => {
+    const socket = connect(join(store, SOCKET_NAME));
+    const timer = setInterval(() => socket.write('{'), 50);
+    let received = '';
+    socket.on('data', (chunk) => {
+      received += chunk.toString('utf8');
+    });
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      clearInterval(timer);
+      resolve(received);
+    });
+  });
+  t.regex(reply, /a request was not finished in time/);
+});
+
+test('connections beyond the limit are closed, and there is room again when one ends', async (t) => {
+  const store = temporaryDirectory(t);
+  await start(t, store, { maxConnections: 3 });
+  const clients = [];
+  for (let i = 0; i < 3; i++) {
+    const client = (await connectToStore(store))!;
+    await client.request('a');
+    clients.push(client);
+  }
+  for (let i = 0; i < 10; i++) {
+    const one = await connectToStore(store);
+    if (one !== undefined) await t.throwsAsync(one.request('a'), { code: 'STORE_CLOSED' });
+  }
+  t.deepEqual(await clients[1]!.request('a'), { operation: 'a', args: {} });
+  clients[0]!.close();
+  for (;;) {
+    const next = await connectToStore(store);
+    const answer = await next?.request('a').catch((error: unknown) => error);
+    next?.close();
+    if (!(answer instanceof Error) && answer !== undefined) break;
+  }
+  for (const client of clients) client.close();
+  t.pass();
+});
+
+test('whatever is sent, the connection is closed or answered, and the server goes on', async (t) => {
+  const random = new Random(seedOf(t, 'control garbage'));
+  const store = temporaryDirectory(t);
+  const unexpected: string[] = [];
+  await start(t, store, { onUnexpectedError: (error) => unexpected.push(String(error)) });
+  const good = '{"id":1,"operation":"a","args":{"path":"/x"}}\n';
+  const lines = [
+    '['.repeat(500_000),
+    `{"id":1,"operation":"a","args":${'{"a":'.repeat(100_000)}`,
+    '{"id":1e999,"operation":"a"}',
+    '{"__proto__":{"id":1},"operation":"a"}',
+    '{"id":1,"operation":"__proto__","args":{"__proto__":{}}}',
+    '{"id":"\\ud800","operation":"\\u0000"}',
+    '\ufeff{}',
+  ];
+  for (let round = 0; round < 300; round++) {
+    let bytes: Buffer;
+    if (round < lines.length) bytes = Buffer.from(`${lines[round]}\n`);
+    else {
+      bytes = Buffer.from(good.repeat(1 + random.below(3)));
+      for (let count = random.below(5); count >= 0; count--) {
+        if (random.below(2) === 0) bytes[random.below(bytes.length)] = random.below(256);
+        else bytes = bytes.subarray(0, 1 + random.below(bytes.length));
+      }
+    }
+    const replies = await new Promise<string>((resolve) => {
+      const socket = connect({ path: join(store, SOCKET_NAME), allowHalfOpen: true });
+      let received = '';
+      socket.on('data', (chunk) => {
+        received += chunk.toString('utf8');
+      });
+      socket.on('error', () => {});
+      socket.on('end', () => socket.destroy());
+      socket.on('close', () => resolve(received));
+      socket.end(bytes);
+    });
+    for (const line of replies.split('\n').slice(0, -1)) {
+      const reply = JSON.parse(line) as { id: unknown; error?: { code: string } };
+      if (reply.id === null) t.is(reply.error?.code, 'INVALID_INPUT', line);
+    }
+  }
+  t.deepEqual(unexpected, []);
+  const client = (await connectToStore(store))!;
+  t.deepEqual(await client.request('a'), { operation: 'a', args: {} });
+  client.close();
 });
 
 test('a client that asks without end and reads nothing does not fill the memory', async (t) => {
