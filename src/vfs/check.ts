@@ -1,13 +1,19 @@
 /**
- * Checks the structure of one state by reading all of it: what the trees say of inodes, names, links, extents and
- * counters must agree. (That pages are intact and reachable is the store's check.)
+ * Verifies what the items of a state say about each other: each part is judged by itself, and then the parts must
+ * agree. (That pages are intact and reachable is the store's check.)
  *
- * The inode tree is scanned first, into columns sorted by inode number; then the namespace is scanned, and counts
- * what it finds for each inode. 40 bytes an inode, no recursion, and no bad byte can do more than add a problem.
+ * A state is read once, page by page: the inode tree into columns, one row an inode, then the namespace, which counts
+ * what it finds for each inode; then every row is judged. The state of a version beside it is not read again: the
+ * structural difference of the two changes the columns, and what it touched is judged. So memory goes by the number
+ * of inodes and time by what has changed, however many versions there are.
+ *
+ * Where pages cannot be read, the state is `partial`: what was read is judged by itself, and nothing is concluded
+ * from what was not found. No bad byte can do more than add a problem.
  */
-
-import type { Cursor } from '../btree/cursor.ts';
+import { walkTree } from '../btree/check.ts';
+import { type Difference, diffTrees } from '../btree/diff.ts';
 import { getU64BE } from '../encoding/bytes.ts';
+import { cellCount, copyKey, valueLength, valueStart } from '../encoding/cells.ts';
 import { direntInode, direntType } from '../encoding/dirent.ts';
 import { decodeExtent } from '../encoding/extent.ts';
 import {
@@ -20,11 +26,24 @@ import {
   FLAG_XATTRS,
   InodeRecord,
 } from '../encoding/inode.ts';
-import { KIND_EXTENT, KIND_INODE, KIND_ORPHAN, KIND_XATTR, NAME_MAX } from '../encoding/keys.ts';
+import {
+  inodeKey,
+  KEY_MAX,
+  KIND_EXTENT,
+  KIND_INODE,
+  KIND_ORPHAN,
+  KIND_XATTR,
+  NAME_MAX,
+  namespaceKey,
+  TREE,
+} from '../encoding/keys.ts';
 import { LsnfsError } from '../errors.ts';
 import type { StateReader } from '../store/state.ts';
+import { parseAcl, permissionsOfAcl } from './acl.ts';
+import { InodeTable } from './check-table.ts';
 import { ROOT_INODE, S_IFDIR, S_IFMT } from './file-system.ts';
 import { ENTRY_OVERHEAD } from './live-core.ts';
+import { NAMESPACE, xattrNamespace } from './xattr-rules.ts';
 import { readXattr } from './xattr-store.ts';
 
 export interface FileSystemProblem {
@@ -34,93 +53,51 @@ export interface FileSystemProblem {
   readonly message: string;
 }
 
-/** After so many problems the rest is not worth listing. */
+/** After so many problems of one state the rest is not worth listing. */
 const PROBLEMS_MAX = 1000;
-
-/** One row an inode, in the order of numbers. */
-class InodeColumns {
-  count = 0;
-  numbers = new Float64Array(1024);
-  modes = new Uint16Array(1024);
-  links = new Uint32Array(1024);
-  sizes = new Float64Array(1024);
-  parents = new Float64Array(1024);
-  /** Counted from the namespace: entries that mean the inode. */
-  entries = new Uint32Array(1024);
-  subdirectories = new Uint32Array(1024);
-  /** Counted from the namespace: what the size of a directory must be. */
-  entryBytes = new Float64Array(1024);
-  orphan = new Uint8Array(1024);
-  reachable = new Uint8Array(1024);
-
-  add(number: number, record: InodeRecord): void {
-    if (this.count === this.numbers.length) this.grow();
-    const row = this.count++;
-    this.numbers[row] = number;
-    this.modes[row] = record.mode;
-    this.links[row] = record.links;
-    this.sizes[row] = record.size;
-    this.parents[row] = record.parent;
-  }
-
-  private grow(): void {
-    const capacity = this.numbers.length * 2;
-    const float = (old: Float64Array): Float64Array<ArrayBuffer> => {
-      const column = new Float64Array(capacity);
-      column.set(old);
-      return column;
-    };
-    const u32 = (old: Uint32Array): Uint32Array<ArrayBuffer> => {
-      const column = new Uint32Array(capacity);
-      column.set(old);
-      return column;
-    };
-    const modes = new Uint16Array(capacity);
-    modes.set(this.modes);
-    this.modes = modes;
-    this.numbers = float(this.numbers);
-    this.sizes = float(this.sizes);
-    this.parents = float(this.parents);
-    this.entryBytes = float(this.entryBytes);
-    this.links = u32(this.links);
-    this.entries = u32(this.entries);
-    this.subdirectories = u32(this.subdirectories);
-    this.orphan = new Uint8Array(capacity);
-    this.reachable = new Uint8Array(capacity);
-  }
-
-  /** The row of an inode, or -1. */
-  find(number: number): number {
-    let low = 0;
-    let high = this.count - 1;
-    while (low <= high) {
-      const middle = (low + high) >>> 1;
-      const at = this.numbers[middle]!;
-      if (at === number) return middle;
-      if (at < number) low = middle + 1;
-      else high = middle - 1;
-    }
-    return -1;
-  }
-
-  isDirectory(row: number): boolean {
-    return (this.modes[row]! & S_IFMT) === S_IFDIR;
-  }
-}
+/** Items between two yields. */
+const STEP_ITEMS = 2048;
+const UNREACHABLE = 'the directory cannot be reached from the root';
+const XATTR_FLAGS = FLAG_XATTRS | FLAG_ACCESS_ACL | FLAG_DEFAULT_ACL | FLAG_CAPABILITY;
+const NO_VALUE = Buffer.alloc(0);
+const DOT = Buffer.from('.');
+const DOT_DOT = Buffer.from('..');
 
 /** Returns what is wrong with a state; an empty list means that it is sound. */
 export function checkFileSystem(state: StateReader): FileSystemProblem[] {
-  return new Check(state).run();
+  const check = new StructureCheck();
+  for (const _step of check.scan(state));
+  const problems: FileSystemProblem[] = [];
+  for (const [inode, messages] of check.problems) {
+    for (const message of messages) problems.push({ inode, message });
+  }
+  if (check.isPartial) problems.push({ inode: 0, message: `pages cannot be read: ${check.partialReason}` });
+  return problems;
 }
 
-class Check {
-  private readonly state: StateReader;
-  private readonly problems: FileSystemProblem[] = [];
-  private readonly columns = new InodeColumns();
-  private readonly orphans: number[] = [];
+/** Judges one state after the other. */
+export class StructureCheck {
+  /**
+   * After `scan`, all that is wrong, by inode; after `advance`, what is wrong now with each inode that was judged
+   * again, an empty set if it is sound. Whatever is not in the map is as it was.
+   */
+  problems = new Map<number, Set<string>>();
+  /** Whether pages of the state could not be read. */
+  isPartial = false;
+  partialReason = '';
+  private state!: StateReader;
+  private table = new InodeTable();
+  private found = 0;
+  private inodes = 0;
   private dataPages = 0;
+  /** Inodes that had problems when they were last judged. */
+  private wrong = new Map<number, Set<string>>();
+  /** What is wrong with keys that belong to nobody, by key. */
+  private readonly strays = new Map<string, string>();
+  private work = 0;
+  private readonly key = Buffer.alloc(KEY_MAX);
 
-  // The inode whose items are being scanned.
+  // The inode whose items are being read.
   private readonly record = new InodeRecord();
   private current = 0;
   private known = false;
@@ -129,47 +106,139 @@ class Check {
   private lastBlock = -1;
   private xattrFlags = 0;
 
-  constructor(state: StateReader) {
-    this.state = state;
+  /** Reads and judges a whole state. */
+  *scan(state: StateReader): Generator<void> {
+    this.begin(state);
+    this.table = new InodeTable();
+    this.inodes = 0;
+    this.dataPages = 0;
+    this.strays.clear();
+    this.isPartial = false;
+    // A state before the first transaction has nothing at all.
+    if (state.inodes.root.number !== 0 || state.namespace.root.number !== 0) {
+      yield* this.scanInodes();
+      yield* this.scanNamespace();
+      yield* this.judgeAll();
+    }
+    this.judgeCounters();
+    this.wrong = new Map(this.problems);
   }
 
-  run(): FileSystemProblem[] {
-    // A state before the first transaction has nothing at all.
-    if (this.state.inodes.root.number === 0 && this.state.namespace.root.number === 0) return this.problems;
-    this.scanInodes();
-    this.markOrphans();
-    this.scanNamespace();
-    this.checkLinks();
-    this.checkReachable();
-    this.checkCounters();
-    return this.problems;
+  /**
+   * Goes from the state judged last to another one, by what differs. `scan` must follow if it throws.
+   * @throws LsnfsError when a page that differs cannot be read.
+   */
+  *advance(to: StateReader): Generator<void> {
+    const from = this.state;
+    this.begin(to);
+    const touched = new Set<number>();
+    for (const difference of diffTrees(sideOf(from, TREE.inodes), sideOf(to, TREE.inodes), TREE.inodes)) {
+      this.changeItem(difference, touched);
+      if (this.isDue()) yield;
+    }
+    for (const difference of diffTrees(
+      sideOf(from, TREE.namespace),
+      sideOf(to, TREE.namespace),
+      TREE.namespace,
+    )) {
+      this.changeEntry(difference, touched);
+      if (this.isDue()) yield;
+    }
+    for (const inode of touched) {
+      this.judgeAgain(inode);
+      if (this.isDue()) yield;
+    }
+    for (const [inode, messages] of this.wrong) {
+      if (inode === 0 || touched.has(inode) || !messages.has(UNREACHABLE)) continue;
+      const now = new Set(messages);
+      now.delete(UNREACHABLE);
+      this.problems.set(inode, now);
+      if (!this.reachesRoot(this.table.find(inode))) now.add(UNREACHABLE);
+    }
+    this.judgeCounters();
+    for (const [inode, messages] of this.problems) {
+      if (messages.size === 0) this.wrong.delete(inode);
+      else this.wrong.set(inode, messages);
+    }
+  }
+
+  private begin(state: StateReader): void {
+    this.state = state;
+    this.problems = new Map();
+    this.found = 0;
+  }
+
+  private isDue(): boolean {
+    if (++this.work < STEP_ITEMS) return false;
+    this.work = 0;
+    return true;
   }
 
   private report(inode: number, message: string): void {
-    if (this.problems.length < PROBLEMS_MAX) this.problems.push({ inode, message });
+    if (this.found++ >= PROBLEMS_MAX) return;
+    const messages = this.problems.get(inode);
+    if (messages === undefined) this.problems.set(inode, new Set([message]));
+    else messages.add(message);
   }
 
-  private scanInodes(): void {
-    const cursor = this.state.inodes.cursor();
-    for (let more = cursor.first(); more && this.problems.length < PROBLEMS_MAX; more = cursor.next()) {
-      const { keyView: key, keyLength } = cursor;
-      if (keyLength < 9) {
-        this.report(0, `a key of the inode tree has ${keyLength} bytes`);
+  /** Reports what was thrown, unless it says that a page cannot be read. */
+  private reportError(inode: number, error: unknown, what = ''): void {
+    if (!(error instanceof LsnfsError)) throw error;
+    if (error.code === 'CORRUPT_PAGE' || error.code === 'IO') this.lose(error.message);
+    else this.report(inode, what + error.message);
+  }
+
+  private lose(why: string): void {
+    this.isPartial = true;
+    this.partialReason = why;
+  }
+
+  private *scanInodes(): Generator<void> {
+    const { state, key } = this;
+    const { space, root } = state.inodes;
+    this.current = 0;
+    this.known = false;
+    for (const item of walkTree(space, root, TREE.inodes)) {
+      if ('message' in item) {
+        this.lose(item.message);
         continue;
       }
-      const inode = getU64BE(key, 0);
-      if (inode !== this.current) {
-        this.finishInode();
-        this.startInode(inode);
+      if (item.level > 0) continue;
+      const { bytes } = item;
+      for (let slot = 0, count = cellCount(bytes); slot < count; slot++) {
+        const length = copyKey(bytes, slot, key, 0);
+        this.scanItem(key, length, bytes, valueStart(bytes, slot), valueLength(bytes, slot));
+        if (this.isDue()) yield;
       }
-      const kind = key[8];
-      if (kind === KIND_INODE && keyLength === 9 && inode !== 0) this.scanRecord(cursor);
-      else if (kind === KIND_ORPHAN && keyLength === 17 && inode === 0) this.orphans.push(getU64BE(key, 9));
-      else if (kind === KIND_XATTR && inode !== 0) this.scanXattr(cursor);
-      else if (kind === KIND_EXTENT && keyLength === 17 && inode !== 0) this.scanExtent(cursor);
-      else this.report(inode, `an item of unknown kind ${kind} with a key of ${keyLength} bytes`);
     }
     this.finishInode();
+  }
+
+  private scanItem(key: Buffer, length: number, bytes: Buffer, start: number, size: number): void {
+    const stray = strayItem(key, length);
+    if (stray !== undefined) {
+      this.strays.set(key.toString('hex', 0, length), stray);
+      return;
+    }
+    const inode = getU64BE(key, 0);
+    if (inode === 0) {
+      this.table.setOrphan(this.table.row(getU64BE(key, 9)), true);
+      return;
+    }
+    if (inode !== this.current) {
+      this.finishInode();
+      this.startInode(inode);
+    }
+    switch (key[8]) {
+      case KIND_INODE:
+        this.scanRecord(bytes, start, size);
+        break;
+      case KIND_XATTR:
+        this.scanXattr(key, length);
+        break;
+      default:
+        this.scanExtent(getU64BE(key, 9), bytes, start, size);
+    }
   }
 
   private startInode(inode: number): void {
@@ -181,32 +250,27 @@ class Check {
     this.xattrFlags = 0;
   }
 
-  private scanRecord(cursor: Cursor): void {
-    const inode = this.current;
+  private decodeRecord(inode: number, bytes: Buffer, start: number, size: number): boolean {
     try {
-      decodeInode(this.record, inode, cursor.page.bytes, cursor.valueStart, cursor.valueLength);
+      decodeInode(this.record, inode, bytes, start, size);
+      return true;
     } catch (error) {
-      if (!(error instanceof LsnfsError)) throw error;
-      this.report(inode, error.message);
-      return;
-    }
-    this.known = true;
-    this.columns.add(inode, this.record);
-    if (inode >= this.state.counters.nextInode && inode !== ROOT_INODE) {
-      this.report(
-        inode,
-        `its number is not below the next one to be given, ${this.state.counters.nextInode}`,
-      );
+      this.reportError(inode, error);
+      return false;
     }
   }
 
-  private scanXattr(cursor: Cursor): void {
-    const { keyView: key, keyLength } = cursor;
-    if (keyLength < 13 || keyLength > 12 + NAME_MAX || key[keyLength - 3] !== 0) {
-      this.report(this.current, 'the key of an extended attribute is damaged');
-      return;
-    }
-    if (!this.known) this.report(this.current, 'an extended attribute without an inode');
+  private scanRecord(bytes: Buffer, start: number, size: number): void {
+    const inode = this.current;
+    this.known = this.decodeRecord(inode, bytes, start, size);
+    if (!this.known) return;
+    this.table.setRecord(this.table.row(inode), this.record);
+    this.inodes++;
+  }
+
+  private scanXattr(key: Buffer, keyLength: number): void {
+    const inode = this.current;
+    if (!this.known && !this.isPartial) this.report(inode, 'an extended attribute without an inode');
     if (key[keyLength - 2] !== 0 || key[keyLength - 1] !== 0) return;
     const name = Buffer.from(key.subarray(9, keyLength - 3));
     const text = name.toString('latin1');
@@ -215,25 +279,42 @@ class Check {
     else if (text === 'system.posix_acl_default') this.xattrFlags |= FLAG_DEFAULT_ACL;
     else if (text === 'security.capability') this.xattrFlags |= FLAG_CAPABILITY;
     try {
-      readXattr(this.state, this.current, name);
+      const namespace = xattrNamespace(name);
+      const value = readXattr(this.state, inode, name);
+      if (value !== undefined && this.known) this.judgeXattr(text, namespace, value);
     } catch (error) {
-      if (!(error instanceof LsnfsError)) throw error;
-      this.report(this.current, `${text}: ${error.message}`);
+      this.reportError(inode, error, `${text}: `);
     }
   }
 
-  private scanExtent(cursor: Cursor): void {
+  private judgeXattr(name: string, namespace: number, value: Buffer): void {
+    const { record, current } = this;
+    if (namespace === NAMESPACE.user && !record.isRegular && !record.isDirectory)
+      this.report(current, `${name}: an attribute that only files and directories can have`);
+    if (namespace !== NAMESPACE.acl) return;
+    const acl = parseAcl(value);
+    if (acl.length === 0) this.report(current, `${name}: an access control list without entries`);
+    else if (name === 'system.posix_acl_default') {
+      if (!record.isDirectory) this.report(current, `${name}: only directories can have it`);
+    } else if (permissionsOfAcl(acl) !== (record.mode & 0o777)) {
+      const said = permissionsOfAcl(acl).toString(8);
+      this.report(
+        current,
+        `${name}: it gives the permissions ${said}, the mode is ${record.mode.toString(8)}`,
+      );
+    }
+  }
+
+  private scanExtent(block: number, bytes: Buffer, start: number, size: number): void {
     const inode = this.current;
-    const block = getU64BE(cursor.keyView, 9);
     let count: number;
     try {
-      count = decodeExtent(block, cursor.page.bytes, cursor.valueStart, cursor.valueLength).count;
+      count = decodeExtent(block, bytes, start, size).count;
     } catch (error) {
-      if (!(error instanceof LsnfsError)) throw error;
-      this.report(inode, error.message);
+      this.reportError(inode, error);
       return;
     }
-    if (!this.known) this.report(inode, 'an extent without an inode');
+    if (!this.known && !this.isPartial) this.report(inode, 'an extent without an inode');
     if (block < this.nextBlock) this.report(inode, `the extent of block ${block} overlaps the one before`);
     this.nextBlock = block + count;
     this.lastBlock = block + count - 1;
@@ -243,158 +324,368 @@ class Check {
 
   /** All items of the current inode were seen. */
   private finishInode(): void {
-    if (!this.known) return;
-    const { record, current: inode, pages } = this;
-    const flags = FLAG_XATTRS | FLAG_ACCESS_ACL | FLAG_DEFAULT_ACL | FLAG_CAPABILITY;
-    if ((record.flags & flags) !== this.xattrFlags) {
-      this.report(
-        inode,
-        `its flags are ${record.flags & flags}, its extended attributes say ${this.xattrFlags}`,
-      );
+    if (this.current === 0) return;
+    const row = this.pages > 0 || this.known ? this.table.row(this.current) : -1;
+    if (row >= 0) this.table.setPages(row, this.pages);
+    if (this.known) this.judgeItems(this.current, this.pages, this.lastBlock);
+  }
+
+  /** Holds a record (in `record`) against the inode's other items. */
+  private judgeItems(inode: number, pages: number, lastBlock: number): void {
+    const { record } = this;
+    const { nextInode } = this.state.counters;
+    if (inode >= nextInode && inode !== ROOT_INODE)
+      this.report(inode, `its number is not below the next one to be given, ${nextInode}`);
+    if (!this.isPartial && (record.flags & XATTR_FLAGS) !== this.xattrFlags) {
+      const said = record.flags & XATTR_FLAGS;
+      this.report(inode, `its flags are ${said}, its extended attributes say ${this.xattrFlags}`);
     }
+    if (record.isSymlink && record.size === 0) this.report(inode, 'a symbolic link without a target');
     if (pages > 0 && !record.isRegular && !record.isSymlink)
       this.report(inode, 'extents of something that is no file');
     if (pages > 0 && (record.flags & FLAG_INLINE) !== 0) this.report(inode, 'inline content and extents');
-    if (record.pages !== pages && (record.isRegular || record.isSymlink)) {
+    if (!this.isPartial && record.pages !== pages && (record.isRegular || record.isSymlink))
       this.report(inode, `its record counts ${record.pages} pages, its extents ${pages}`);
-    }
     const blocks = Math.ceil(record.size / this.state.pageSize);
-    if (this.lastBlock >= blocks && (record.flags & FLAG_PREALLOCATED) === 0) {
-      this.report(inode, `block ${this.lastBlock} is mapped past the end of the file at ${record.size}`);
-    }
+    if (lastBlock >= blocks && (record.flags & FLAG_PREALLOCATED) === 0)
+      this.report(inode, `block ${lastBlock} is mapped past the end of the file at ${record.size}`);
   }
 
-  private markOrphans(): void {
-    const { columns } = this;
-    for (const inode of this.orphans) {
-      const row = columns.find(inode);
-      if (row < 0) this.report(inode, 'an orphan entry without an inode');
-      else columns.orphan[row] = 1;
-    }
-  }
-
-  private scanNamespace(): void {
-    const { columns } = this;
-    const cursor = this.state.namespace.cursor();
-    let directory = 0;
-    let row = -1;
-    for (let more = cursor.first(); more && this.problems.length < PROBLEMS_MAX; more = cursor.next()) {
-      const { keyView: key, keyLength } = cursor;
-      if (keyLength < 9 || keyLength > 8 + NAME_MAX) {
-        this.report(0, `a key of the namespace has ${keyLength} bytes`);
+  private *scanNamespace(): Generator<void> {
+    const { state, key } = this;
+    const { space, root } = state.namespace;
+    for (const item of walkTree(space, root, TREE.namespace)) {
+      if ('message' in item) {
+        this.lose(item.message);
         continue;
       }
-      const parent = getU64BE(key, 0);
-      if (parent !== directory) {
-        directory = parent;
-        row = columns.find(parent);
-        if (row < 0) this.report(parent, 'entries in a directory that does not exist');
-        else if (!columns.isDirectory(row)) this.report(parent, 'entries in something that is no directory');
-        else if (columns.links[row] === 0) this.report(parent, 'entries in a directory that was removed');
+      if (item.level > 0) continue;
+      const { bytes } = item;
+      for (let slot = 0, count = cellCount(bytes); slot < count; slot++) {
+        const length = copyKey(bytes, slot, key, 0);
+        const start = valueStart(bytes, slot);
+        this.changeEntryBy(key.subarray(0, length), bytes, start, valueLength(bytes, slot), 1, undefined);
+        if (this.isDue()) yield;
       }
-      const name = Buffer.from(key.subarray(8, keyLength));
-      if (name.includes(0) || name.includes(0x2f) || name.equals(DOT) || name.equals(DOT_DOT)) {
-        this.report(parent, `the name ${JSON.stringify(name.toString())} is not one`);
-      }
-      if (row >= 0) columns.entryBytes[row]! += name.length + ENTRY_OVERHEAD;
-      this.scanEntry(cursor, parent, row, name);
     }
   }
 
-  private scanEntry(cursor: Cursor, parent: number, parentRow: number, name: Buffer): void {
-    const { columns } = this;
-    const { bytes } = cursor.page;
-    const { valueStart } = cursor;
-    const shown = JSON.stringify(name.toString());
+  /** Enters a directory entry (`sign` 1) in the counts, or takes it out (-1). */
+  private changeEntryBy(
+    key: Buffer,
+    bytes: Buffer,
+    start: number,
+    size: number,
+    sign: 1 | -1,
+    touched: Set<number> | undefined,
+  ): void {
+    if (key.length < 9 || key.length > 8 + NAME_MAX) {
+      const hex = `${key.toString('hex')}`;
+      if (sign > 0) this.strays.set(hex, `a key of the namespace has ${key.length} bytes: ${hex}`);
+      else this.strays.delete(hex);
+      return;
+    }
+    const parent = getU64BE(key, 0);
+    const name = key.subarray(8);
+    touched?.add(parent);
+    if (sign > 0) this.judgeName(parent, name);
     let inode: number;
     try {
-      inode = direntInode(bytes, valueStart, cursor.valueLength);
+      inode = direntInode(bytes, start, size);
     } catch (error) {
-      if (!(error instanceof LsnfsError)) throw error;
-      this.report(parent, `${shown}: ${error.message}`);
+      if (sign > 0) this.reportError(parent, error, `${JSON.stringify(name.toString())}: `);
+      this.table.changeEntries(this.table.row(parent), sign, sign * (name.length + ENTRY_OVERHEAD), 0);
       return;
     }
-    const row = columns.find(inode);
-    if (row < 0) {
-      this.report(parent, `${shown} means inode ${inode}, which does not exist`);
+    touched?.add(inode);
+    const type = direntType(bytes, start);
+    const isDirectory = type === S_IFDIR ? sign : 0;
+    this.table.changeEntries(
+      this.table.row(parent),
+      sign,
+      sign * (name.length + ENTRY_OVERHEAD),
+      isDirectory,
+    );
+    this.table.changeMeanings(this.table.row(inode), sign, type, parent);
+  }
+
+  private judgeName(parent: number, name: Buffer): void {
+    if (name.includes(0) || name.includes(0x2f) || name.equals(DOT) || name.equals(DOT_DOT))
+      this.report(parent, `the name ${JSON.stringify(name.toString())} is not one`);
+  }
+
+  private changeEntry({ key, before, after }: Difference, touched: Set<number>): void {
+    if (before !== undefined) this.changeEntryBy(key, before, 0, before.length, -1, touched);
+    if (after !== undefined) this.changeEntryBy(key, after, 0, after.length, 1, touched);
+  }
+
+  private changeItem({ key, before, after }: Difference, touched: Set<number>): void {
+    const { table } = this;
+    const stray = strayItem(key, key.length);
+    if (stray !== undefined) {
+      if (after === undefined) this.strays.delete(key.toString('hex'));
+      else this.strays.set(key.toString('hex'), stray);
       return;
     }
-    const type = direntType(bytes, valueStart);
-    if (type !== (columns.modes[row]! & S_IFMT)) {
-      this.report(
-        parent,
-        `${shown} has type ${type.toString(8)}, its inode mode ${columns.modes[row]!.toString(8)}`,
-      );
+    const inode = getU64BE(key, 0);
+    if (inode === 0) {
+      const orphan = getU64BE(key, 9);
+      table.setOrphan(table.row(orphan), after !== undefined);
+      touched.add(orphan);
+      return;
     }
-    columns.entries[row]!++;
-    if (!columns.isDirectory(row)) return;
-    if (parentRow >= 0) columns.subdirectories[parentRow]!++;
-    if (columns.parents[row] !== parent) {
-      this.report(inode, `it is an entry of ${parent}, but its parent is ${columns.parents[row]}`);
+    touched.add(inode);
+    const row = table.row(inode);
+    if (key[8] === KIND_INODE) {
+      if (table.exists(row)) this.inodes--;
+      table.clearRecord(row);
+      if (after === undefined || !this.decodeRecord(inode, after, 0, after.length)) return;
+      table.setRecord(row, this.record);
+      this.inodes++;
+    } else if (key[8] === KIND_EXTENT) {
+      const change = blocksOf(key, after) - blocksOf(key, before);
+      table.setPages(row, table.pages(row) + change);
+      this.dataPages += change;
+      if (after !== undefined) this.judgeNeighbours(inode, key, after);
     }
   }
 
-  private checkLinks(): void {
-    const { columns } = this;
-    for (let row = 0; row < columns.count; row++) {
-      const inode = columns.numbers[row]!;
-      const links = columns.links[row]!;
-      const entries = columns.entries[row]!;
-      if ((links === 0) !== (columns.orphan[row] === 1)) {
-        this.report(
-          inode,
-          `${links} links, ${columns.orphan[row] === 1 ? 'and' : 'but not'} on the list of orphans`,
-        );
+  /** An extent that is new must not reach into the next, nor the one before into it. */
+  private judgeNeighbours(inode: number, key: Buffer, value: Buffer): void {
+    const block = getU64BE(key, 9);
+    const count = blocksOf(key, value);
+    if (count === 0) {
+      this.report(inode, `the extent of block ${block} is damaged: ${value.length} bytes`);
+      return;
+    }
+    const cursor = this.state.inodes.cursor();
+    if (cursor.seekBefore(key) && cursor.keyLength === 17) {
+      const other = cursor.key;
+      if (getU64BE(other, 0) === inode && other[8] === KIND_EXTENT) {
+        if (getU64BE(other, 9) + blocksOf(other, cursor.value) > block)
+          this.report(inode, `the extent of block ${block} overlaps the one before`);
       }
-      if (!columns.isDirectory(row)) {
-        if (links !== entries) this.report(inode, `${links} links, ${entries} entries`);
-        continue;
-      }
-      const expected = inode === ROOT_INODE ? 0 : links === 0 ? 0 : 1;
-      if (entries !== expected) this.report(inode, `a directory with ${entries} entries that mean it`);
-      const names = links === 0 ? 0 : 2 + columns.subdirectories[row]!;
-      if (links !== names) this.report(inode, `a directory with ${links} links instead of ${names}`);
-      if (columns.sizes[row] !== columns.entryBytes[row]) {
-        this.report(inode, `a directory of size ${columns.sizes[row]} instead of ${columns.entryBytes[row]}`);
+    }
+    if (cursor.seek(key) && cursor.next() && cursor.keyLength === 17) {
+      const other = cursor.key;
+      if (getU64BE(other, 0) === inode && other[8] === KIND_EXTENT && getU64BE(other, 9) < block + count)
+        this.report(inode, `the extent of block ${getU64BE(other, 9)} overlaps the one before`);
+    }
+  }
+
+  /** Judges an inode of which something has changed. */
+  private judgeAgain(inode: number): void {
+    const row = this.table.find(inode);
+    if (row < 0) return;
+    // The tree is read again for what the differences do not show.
+    if (this.wrong.has(inode)) this.rescan(inode);
+    else this.rescanHead(inode);
+    this.judgeRow(row);
+    if (this.table.isDirectory(row) && this.table.links(row) > 0 && !this.isPartial && !this.reachesRoot(row))
+      this.report(inode, UNREACHABLE);
+    if (!this.problems.has(inode)) this.problems.set(inode, new Set());
+  }
+
+  /** Reads record and extended attributes of one inode, and where its last extent ends. */
+  private rescanHead(inode: number): void {
+    const { state, table } = this;
+    const cursor = state.inodes.cursor();
+    const start = inodeKey(inode);
+    this.startInode(inode);
+    for (let more = cursor.seek(start); more; more = cursor.next()) {
+      const { keyLength, page } = cursor;
+      const length = cursor.copyKey(this.key, 0);
+      if (keyLength < 9 || getU64BE(this.key, 0) !== inode || this.key[8]! >= KIND_EXTENT) break;
+      if (strayItem(this.key, length) !== undefined) continue;
+      if (this.key[8] === KIND_XATTR) this.scanXattr(this.key, length);
+      else this.known = this.decodeRecord(inode, page.bytes, cursor.valueStart, cursor.valueLength);
+    }
+    const end = inodeKey(inode);
+    end[8] = KIND_EXTENT + 1;
+    if (cursor.seekBefore(end) && cursor.keyLength === 17) {
+      const { key } = cursor;
+      if (getU64BE(key, 0) === inode && key[8] === KIND_EXTENT)
+        this.lastBlock = getU64BE(key, 9) + blocksOf(key, cursor.value) - 1;
+    }
+    const pages = table.pages(table.row(inode));
+    if (this.known) this.judgeItems(inode, pages, this.lastBlock);
+    else if (pages > 0) this.report(inode, 'an extent without an inode');
+  }
+
+  /** Reads all items of one inode, and the names in it. */
+  private rescan(inode: number): void {
+    const { state } = this;
+    const { dataPages, inodes } = this;
+    let cursor = state.inodes.cursor();
+    this.startInode(inode);
+    for (let more = cursor.seek(inodeKey(inode)); more; more = cursor.next()) {
+      const length = cursor.copyKey(this.key, 0);
+      if (length < 9 || getU64BE(this.key, 0) !== inode) break;
+      if (strayItem(this.key, length) !== undefined) continue;
+      this.scanItem(this.key, length, cursor.page.bytes, cursor.valueStart, cursor.valueLength);
+    }
+    this.finishInode();
+    // They were counted when they changed.
+    this.dataPages = dataPages;
+    this.inodes = inodes;
+    cursor = state.namespace.cursor();
+    for (let more = cursor.seek(namespaceKey(inode, NO_VALUE)); more; more = cursor.next()) {
+      const length = cursor.copyKey(this.key, 0);
+      if (length < 8 || getU64BE(this.key, 0) !== inode) break;
+      if (length < 9 || length > 8 + NAME_MAX) continue;
+      const name = Buffer.from(this.key.subarray(8, length));
+      this.judgeName(inode, name);
+      try {
+        direntInode(cursor.page.bytes, cursor.valueStart, cursor.valueLength);
+      } catch (error) {
+        this.reportError(inode, error, `${JSON.stringify(name.toString())}: `);
       }
     }
   }
 
-  /** Every directory's parents must lead to the root. What is not a directory is where its entries are. */
-  private checkReachable(): void {
-    const { columns } = this;
-    const root = columns.find(ROOT_INODE);
-    if (root < 0 || !columns.isDirectory(root)) {
+  private *judgeAll(): Generator<void> {
+    const { table } = this;
+    for (let row = 0; row < table.count; row++) {
+      this.judgeRow(row);
+      if (this.isDue()) yield;
+    }
+    if (this.isPartial) return;
+    const root = table.find(ROOT_INODE);
+    if (root < 0 || !table.isDirectory(root)) {
       this.report(ROOT_INODE, 'there is no root directory');
       return;
     }
-    columns.reachable[root] = 1;
+    yield* this.judgeReachable(root);
+  }
+
+  /** Holds what entries say of an inode against its record. */
+  private judgeRow(row: number): void {
+    const { table } = this;
+    const inode = table.number(row);
+    const entries = table.entries(row);
+    const children = table.children(row);
+    const links = table.links(row);
+    const isOrphan = table.isOrphan(row);
+    if (!table.exists(row)) {
+      if (this.isPartial) return;
+      if (children > 0) this.report(inode, 'entries in a directory that does not exist');
+      if (entries > 0) this.report(inode, `${entries} entries mean inode ${inode}, which does not exist`);
+      if (isOrphan) this.report(inode, 'an orphan entry without an inode');
+      return;
+    }
+    const mode = table.mode(row);
+    const isDirectory = table.isDirectory(row);
+    if (children > 0 && !isDirectory) this.report(inode, 'entries in something that is no directory');
+    else if (children > 0 && links === 0) this.report(inode, 'entries in a directory that was removed');
+    const type = table.entryType(row);
+    if (type !== 0 && type !== (mode & S_IFMT)) {
+      const said = type < 0 ? 'several types' : `type ${type.toString(8)}`;
+      this.report(inode, `an entry that means it has ${said}, its mode is ${mode.toString(8)}`);
+    }
+    if (this.isPartial) return;
+    if ((links === 0) !== isOrphan) {
+      this.report(inode, `${links} links, ${isOrphan ? 'and' : 'but not'} on the list of orphans`);
+    }
+    if (!isDirectory) {
+      if (links !== entries) this.report(inode, `${links} links, ${entries} entries`);
+      return;
+    }
+    const expected = inode === ROOT_INODE || links === 0 ? 0 : 1;
+    if (entries !== expected) this.report(inode, `a directory with ${entries} entries that mean it`);
+    const parent = table.parent(row);
+    const entryParent = table.entryParent(row);
+    if (entries > 0 && entryParent >= 0 && entryParent !== parent)
+      this.report(inode, `it is an entry of ${entryParent}, but its parent is ${parent}`);
+    if (inode === ROOT_INODE && parent !== ROOT_INODE)
+      this.report(inode, `the root directory names ${parent} as its parent`);
+    const names = links === 0 ? 0 : 2 + table.subdirectories(row);
+    if (links !== names) this.report(inode, `a directory with ${links} links instead of ${names}`);
+    if (table.size(row) !== table.entryBytes(row))
+      this.report(inode, `a directory of size ${table.size(row)} instead of ${table.entryBytes(row)}`);
+  }
+
+  /** Every directory's parents must lead to the root. What is not a directory is where its entries are. */
+  private *judgeReachable(root: number): Generator<void> {
+    const { table } = this;
+    /** 0: not known, 1: reaches the root, 2: on the way that is being walked, 3: does not. */
+    const reach = new Uint8Array(table.count);
+    reach[root] = 1;
     const way: number[] = [];
-    for (let row = 0; row < columns.count; row++) {
-      if (!columns.isDirectory(row) || columns.links[row] === 0) continue;
+    for (let row = 0; row < table.count; row++) {
+      if (this.isDue()) yield;
+      if (!table.isDirectory(row) || table.links(row) === 0) continue;
       way.length = 0;
       let at = row;
-      // 2 marks the way that is being walked: to meet it again is a circle.
-      while (at >= 0 && columns.reachable[at] === 0) {
-        columns.reachable[at] = 2;
+      // To meet the way that is being walked is a circle.
+      while (at >= 0 && reach[at] === 0) {
+        reach[at] = 2;
         way.push(at);
-        at = columns.find(columns.parents[at]!);
+        at = table.isDirectory(at) ? table.find(table.parent(at)) : -1;
       }
-      const reached = at >= 0 && columns.reachable[at] === 1;
-      for (const step of way) columns.reachable[step] = reached ? 1 : 3;
-      if (!reached) this.report(columns.numbers[row]!, 'the directory cannot be reached from the root');
+      const reached = at >= 0 && reach[at] === 1;
+      for (const step of way) reach[step] = reached ? 1 : 3;
+      if (!reached) this.report(table.number(row), UNREACHABLE);
     }
   }
 
-  private checkCounters(): void {
-    const { inodes, dataPages } = this.state.counters;
-    if (inodes !== this.columns.count)
-      this.report(0, `${inodes} inodes are counted, ${this.columns.count} exist`);
-    if (dataPages !== this.dataPages) {
-      this.report(0, `${dataPages} pages of data are counted, extents have ${this.dataPages}`);
+  private reachesRoot(start: number): boolean {
+    const { table } = this;
+    let at = start;
+    for (let steps = 0; at >= 0 && steps <= table.count; steps++) {
+      if (!table.isDirectory(at)) return false;
+      if (table.number(at) === ROOT_INODE) return true;
+      at = table.find(table.parent(at));
     }
+    return false;
+  }
+
+  private judgeCounters(): void {
+    const { counters } = this.state;
+    this.problems.delete(0);
+    for (const message of this.strays.values()) this.report(0, message);
+    if (!this.isPartial) {
+      if (counters.inodes !== this.inodes)
+        this.report(0, `${counters.inodes} inodes are counted, ${this.inodes} exist`);
+      if (counters.dataPages !== this.dataPages)
+        this.report(0, `${counters.dataPages} pages of data are counted, extents have ${this.dataPages}`);
+      const last = this.state.inodes.cursor();
+      if (last.last() && last.keyLength >= 9) {
+        const inode = getU64BE(last.keyView, 0);
+        if (inode >= counters.nextInode && inode !== ROOT_INODE)
+          this.report(0, `inode ${inode} exists, and ${counters.nextInode} is the next number to be given`);
+      }
+    }
+    if (!this.problems.has(0)) this.problems.set(0, new Set());
   }
 }
 
-const DOT = Buffer.from('.');
-const DOT_DOT = Buffer.from('..');
+function sideOf(state: StateReader, tree: typeof TREE.inodes | typeof TREE.namespace) {
+  const { space, root } = tree === TREE.inodes ? state.inodes : state.namespace;
+  return { space, root };
+}
+
+/** What is wrong with a key of the inode tree by itself. */
+function strayItem(key: Buffer, length: number): string | undefined {
+  if (length < 9) return `a key of the inode tree has ${length} bytes: ${key.toString('hex', 0, length)}`;
+  const inode = getU64BE(key, 0);
+  const kind = key[8];
+  if (kind === KIND_INODE && length === 9 && inode !== 0) return undefined;
+  if (kind === KIND_ORPHAN && length === 17 && inode === 0) return undefined;
+  if (kind === KIND_EXTENT && length === 17 && inode !== 0) return undefined;
+  if (kind === KIND_XATTR && inode !== 0) {
+    if (length >= 13 && length <= 12 + NAME_MAX && key[length - 3] === 0) return undefined;
+    return `the key of an extended attribute of inode ${inode} is damaged: ${key.toString('hex', 0, length)}`;
+  }
+  return `inode ${inode} has an item of unknown kind ${kind}: ${key.toString('hex', 0, length)}`;
+}
+
+/** Blocks that the value of an extent key maps; 0 if it is no extent. */
+function blocksOf(key: Buffer, value: Buffer | undefined): number {
+  if (value === undefined) return 0;
+  try {
+    return decodeExtent(getU64BE(key, 9), value, 0, value.length).count;
+  } catch (error) {
+    if (error instanceof LsnfsError) return 0;
+    throw error;
+  }
+}
