@@ -210,7 +210,7 @@ export class Database {
       background: server.background ?? 'own',
       ...(server.openLog !== undefined && { openLog: server.openLog }),
     });
-    const database = new Database(directory.path, store, server, release);
+    const database = new Database(directory.path, store, server, release, warn);
     try {
       database.plugins = await loadPlugins(database, permittedPlugins(store, options, warn), warn);
     } catch (error) {
@@ -220,7 +220,13 @@ export class Database {
     return database;
   }
 
-  private constructor(path: string, store: Store, server: ServerOptions, release: () => Promise<void>) {
+  private constructor(
+    path: string,
+    store: Store,
+    server: ServerOptions,
+    release: () => Promise<void>,
+    warn: (message: string) => void,
+  ) {
     this.path = path;
     this.store = store;
     this.release = release;
@@ -232,7 +238,7 @@ export class Database {
       ...server.vfs,
     };
     this.live = new LiveFileSystem(store.live, this.vfsOptions);
-    if (!store.readOnly) this.live.removeOrphans();
+    this.removeOrphans(warn);
     this.volume = new StateVolume(this.history, this.live, this.vfsOptions);
     this.view = new Transaction(this.live);
     this.snapshots = {
@@ -240,6 +246,17 @@ export class Database {
       list: () => this.history.snapshots().map(snapshotInfo),
       delete: (name) => this.deleteSnapshot(name),
     };
+  }
+
+  /** Orphans that a damaged page keeps from going stay: the rest of the store is to be served all the same. */
+  private removeOrphans(warn: (message: string) => void): void {
+    if (this.live.readOnly) return;
+    try {
+      this.live.removeOrphans();
+    } catch (error) {
+      if (!(error instanceof LsnfsError)) throw error;
+      warn(`files that were removed while they were open could not be cleared away: ${error.message}`);
+    }
   }
 
   /** LSN of the live state. */

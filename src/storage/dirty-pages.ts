@@ -15,13 +15,16 @@
  */
 
 import { putU64 } from '../encoding/bytes.ts';
-import { initializePage, PAGE_LSN, type PageKind, TEMPORARY_BASE } from '../encoding/page.ts';
-import { assert } from '../errors.ts';
+import { initializePage, PAGE_LSN, type PageKind, type PageRef, TEMPORARY_BASE } from '../encoding/page.ts';
+import { assert, type LsnfsError } from '../errors.ts';
 import type { PageCache } from './page-cache.ts';
 import type { Page, PageSpace } from './page-space.ts';
 
 /** Temporary numbers of data pages begin here. */
 export const DATA_BASE = TEMPORARY_BASE + 2 ** 46;
+
+/** The root of trees whose state is lost: reading any page of them is an error. No page ever gets the number. */
+const LOST_ROOT: Readonly<PageRef> = Object.freeze({ number: 2 ** 48 - 1, lsn: 0, checksum: 0 });
 
 /** A run of data pages that a change of a file unmapped: `death` is the LSN of the first state without it. */
 export interface DeadExtent {
@@ -59,6 +62,7 @@ export class DirtyPages implements PageSpace {
   private superseded: Page[] = [];
   private deadDataPages: { page: Page; death: number }[] = [];
   private deadExtents: DeadExtent[] = [];
+  private lost: LsnfsError | undefined;
 
   constructor(cache: PageCache, tracking: boolean) {
     this.cache = cache;
@@ -78,6 +82,7 @@ export class DirtyPages implements PageSpace {
   get(number: number, lsn: number, checksum: number): Page {
     if (number >= TEMPORARY_BASE) {
       const page = this.table.get(number);
+      if (page === undefined && this.lost !== undefined) throw this.lost;
       assert(page !== undefined, `temporary page ${number} is gone`);
       return page;
     }
@@ -152,6 +157,16 @@ export class DirtyPages implements PageSpace {
     this.deadDataPages = [];
     this.deadExtents = [];
     return { generation, deaths };
+  }
+
+  /**
+   * Forgets everything: what the line of change was cannot be told any more, for the reason given. Returns the root
+   * to give its trees, with which whatever is read of them throws that reason.
+   */
+  lose(reason: LsnfsError): Readonly<PageRef> {
+    this.reset();
+    this.lost = reason;
+    return LOST_ROOT;
   }
 
   /** Hands over the pages that were superseded since the last call, for a line of change that is never sealed. */

@@ -43,9 +43,25 @@ export class FreeSpace {
   /** Free runs that the free tree does not list: the catalog root does, until the next checkpoint enters them. */
   readonly spare: PageRun[] = [];
 
+  /** Nobody knows what is free: all may be in use, and nothing can be given out. */
+  private isUnknown = false;
+
   constructor(frontier: number) {
     this.frontier = frontier;
     this.persistedFrontier = frontier;
+  }
+
+  /** For a store whose free tree is damaged: it can be read, and takes no changes. */
+  static unknown(frontier: number): FreeSpace {
+    const space = new FreeSpace(frontier);
+    space.isUnknown = true;
+    return space;
+  }
+
+  /** Whether any page of the run is free, now or later. */
+  lists({ page, count }: PageRun): boolean {
+    for (const _run of this.freeWithin(page, page + count)) return true;
+    return this.quarantined.some((run) => run.page < page + count && page < run.page + run.count);
   }
 
   /** Pages below the frontier that are free now or after the next checkpoint. */
@@ -64,6 +80,7 @@ export class FreeSpace {
 
   /** `count` consecutive pages. Returns the first. */
   allocate(count: number): number {
+    assert(!this.isUnknown, 'nobody knows what is free');
     const limit = Math.min(SEARCH_LIMIT, this.runs.length);
     for (let i = 0; i < limit; i++) {
       if (this.search >= this.runs.length) this.search = 0;
@@ -169,6 +186,7 @@ export class FreeSpace {
    * Returns false when the run cannot be: the log is damaged.
    */
   claim(page: number, count: number): boolean {
+    if (this.isUnknown) return true;
     if (page + count > this.frontier) {
       const gap = page - this.frontier;
       const old = this.frontier;

@@ -91,6 +91,12 @@ export class LiveTree extends TreeState implements LiveState {
     });
   }
 
+  /** What the live state is cannot be told any more: all that is read of it from now on throws the reason. */
+  lose(reason: LsnfsError): void {
+    const root = this.pages.lose(reason);
+    for (const tree of this.trees()) tree.root = root;
+  }
+
   onReset(listener: () => void): void {
     this.resetListeners.push(listener);
   }

@@ -22,7 +22,8 @@ import {
   controlSlot,
   decodeControl,
 } from '../encoding/control.ts';
-import { RECORD, RecordReader } from '../encoding/record.ts';
+import { frameSize } from '../encoding/frame.ts';
+import { CHECKPOINT_SIZE, RECORD, RecordReader } from '../encoding/record.ts';
 import {
   type CatalogRoot,
   decodeCatalogRoot,
@@ -34,6 +35,7 @@ import type { Device, StorageDirectory } from '../storage/device.ts';
 import { FreeSpace } from '../storage/free-space.ts';
 import type { PageCache } from '../storage/page-cache.ts';
 import { LogReader } from '../wal/reader.ts';
+import { FIRST_LSN } from '../wal/segment.ts';
 import { applyTransaction } from './apply.ts';
 import { Catalog } from './catalog.ts';
 import type { TreeState } from './tree-state.ts';
@@ -106,11 +108,15 @@ export function openCheckpoint(cache: PageCache, control: ControlBlock): OpenedC
   return { control, catalogRoot, versionRoot: decodeVersionRoot(versionPage.bytes, version.number) };
 }
 
+export interface OpenedCatalog {
+  catalog: Catalog;
+  freeSpace: FreeSpace;
+  /** Why nobody can say what is free: then nothing may be written, and everything can still be read. */
+  freeSpaceDamage: LsnfsError | undefined;
+}
+
 /** The catalog of a checkpoint and the free space that it describes. */
-export function openCatalog(
-  cache: PageCache,
-  opened: OpenedCheckpoint,
-): { catalog: Catalog; freeSpace: FreeSpace } {
+export function openCatalog(cache: PageCache, opened: OpenedCheckpoint): OpenedCatalog {
   const { catalogRoot, control } = opened;
   const catalog = new Catalog(
     cache,
@@ -124,18 +130,34 @@ export function openCatalog(
     const { lsn, timeMicroseconds, version } = catalogRoot;
     catalog.addVersion({ lsn, timeMicroseconds, root: version });
   }
-  const freeSpace = new FreeSpace(catalogRoot.frontier);
+  try {
+    return { catalog, freeSpace: readFreeSpace(catalog, catalogRoot), freeSpaceDamage: undefined };
+  } catch (error) {
+    if (!(error instanceof LsnfsError)) throw error;
+    return { catalog, freeSpace: FreeSpace.unknown(catalogRoot.frontier), freeSpaceDamage: error };
+  }
+}
+
+/** @throws LsnfsError when the free tree cannot be read, or lists what cannot be. */
+function readFreeSpace(catalog: Catalog, root: CatalogRoot): FreeSpace {
+  const freeSpace = new FreeSpace(root.frontier);
+  let end = 1;
   for (const run of catalog.freeRows()) {
-    if (run.count < 1 || run.page + run.count > catalogRoot.frontier) throw badFreeRow(run.page, run.count);
-    if (run.after < catalogRoot.lsn) freeSpace.free(run.page, run.count);
+    if (run.count < 1 || run.page < end || run.page + run.count > root.frontier) {
+      throw badFreeRow(run.page, run.count);
+    }
+    end = run.page + run.count;
+    if (run.after < root.lsn) freeSpace.free(run.page, run.count);
     else freeSpace.quarantine(run.page, run.count, run.after);
   }
-  for (const run of catalogRoot.spare) {
-    if (run.count < 1 || run.page + run.count > catalogRoot.frontier) throw badFreeRow(run.page, run.count);
+  for (const run of root.spare) {
+    if (run.count < 1 || run.page < 1 || run.page + run.count > root.frontier || freeSpace.lists(run)) {
+      throw badFreeRow(run.page, run.count);
+    }
     freeSpace.free(run.page, run.count);
     freeSpace.spare.push({ ...run });
   }
-  return { catalog, freeSpace };
+  return freeSpace;
 }
 
 function badFreeRow(page: number, count: number): LsnfsError {
@@ -147,6 +169,15 @@ function badFreeRow(page: number, count: number): LsnfsError {
       count,
     },
   );
+}
+
+/**
+ * What a control block witnesses of the log: it was written when the record of its checkpoint was durable already. The
+ * block that `init` writes names an empty log, in which there is none.
+ */
+export function witnessedLsn({ checkpoint }: ControlBlock): number {
+  const { position } = checkpoint;
+  return position === FIRST_LSN ? position : position + frameSize(CHECKPOINT_SIZE);
 }
 
 export interface ReplayResult {
@@ -164,6 +195,8 @@ export interface ReplayResult {
 /** What replay tells the store. */
 export interface ReplayHost {
   readonly freeSpace: FreeSpace;
+  /** Transactions that end after it are left out. */
+  readonly limit: number;
   /** A transaction that named a snapshot was applied: its state is to become a version. */
   snapshotApplied(): void;
   /** Something that was durable is not what it was; replay goes on. */
@@ -187,6 +220,7 @@ export function replay(
     storeId: control.storeId,
     segmentSize: control.segmentSize,
     from: state.lsn,
+    limit: host.limit,
     knownDurableLsn,
   });
   const result: ReplayResult = {

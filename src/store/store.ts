@@ -13,9 +13,9 @@ import {
 } from '../encoding/control.ts';
 import { RecordWriter } from '../encoding/record.ts';
 import { decodeVersionRoot, type TreeRef, type VersionRoot } from '../encoding/root.ts';
-import { LsnfsError } from '../errors.ts';
+import { CorruptPageError, LsnfsError } from '../errors.ts';
 import type { Device, StorageDirectory } from '../storage/device.ts';
-import type { FreeSpace } from '../storage/free-space.ts';
+import { FreeSpace } from '../storage/free-space.ts';
 import { PageCache } from '../storage/page-cache.ts';
 import { InProcessLog } from '../wal/in-process-log.ts';
 import type { Log, LogOptions } from '../wal/log.ts';
@@ -34,6 +34,7 @@ import {
   type ReplayResult,
   readControl,
   replay,
+  witnessedLsn,
 } from './recovery.ts';
 import { mergeSettings, parseSettings, SETTINGS_NAME, type Settings } from './settings.ts';
 import { TreeState } from './tree-state.ts';
@@ -154,14 +155,17 @@ export class Store {
     // The next slot that is written is the other one than that of `opened`, also when that is not the newest.
     const fellBack = opened.control !== slots.newest;
     this.control = { ...opened.control, sequence: slots.newest.sequence + (fellBack ? 1 : 0) };
-    const { catalog, freeSpace } = openCatalog(this.cache, opened);
+    const { catalog, freeSpace, freeSpaceDamage } = openCatalog(this.cache, opened);
     this.catalog = catalog;
     this.freeSpace = freeSpace;
+    if (freeSpaceDamage !== undefined && !this.readOnly) {
+      this.fail(freeSpaceDamage, 'the list of free space is damaged');
+    }
     const host = this.makeHost();
     this.live = new LiveTree(this.cache, opened.versionRoot, host);
     this.lastSealLsn = opened.versionRoot.lsn;
     if (!this.readOnly) confirmControl(this.controlDevice, opened.control);
-    this.recovered = this.replayLog(slots.newest.checkpoint.lsn, !this.readOnly);
+    this.recovered = this.replayWhatCanBe(witnessedLsn(slots.newest), opened.versionRoot);
     this.changed = this.recovered.transactions > 0;
     if (this.readOnly) {
       this.log = new ClosedLog(this.recovered.endLsn, this.control.segmentSize, directory);
@@ -241,12 +245,38 @@ export class Store {
     return this.catalog.horizonTimeMicroseconds;
   }
 
-  private replayLog(knownDurableLsn: number, confirm: boolean): ReplayResult {
+  /**
+   * Replays the log. A store that is only read shows an older state when a page is damaged that replay needs: that of
+   * the last transaction before the one which cannot be applied.
+   */
+  private replayWhatCanBe(knownDurableLsn: number, root: VersionRoot): ReplayResult {
+    try {
+      return this.replayLog(knownDurableLsn, !this.readOnly);
+    } catch (error) {
+      if (!this.readOnly || !(error instanceof CorruptPageError)) throw error;
+      const { lsn } = this.live;
+      this.live.resetTo(root);
+      this.seals.length = 0;
+      // The first attempt has claimed pages, and a store that is only read needs none.
+      this.freeSpace = FreeSpace.unknown(this.freeSpace.frontier);
+      this.options.warn?.(
+        `the log cannot be applied from LSN ${lsn} on, and what is shown is the state at that LSN: ${error.message}`,
+      );
+      return this.replayLog(knownDurableLsn, false, lsn);
+    }
+  }
+
+  private replayLog(
+    knownDurableLsn: number,
+    confirm: boolean,
+    limit = Number.POSITIVE_INFINITY,
+  ): ReplayResult {
     const self = this;
     return replay(this.live, this.directory, this.data, this.control, knownDurableLsn, confirm, {
       get freeSpace() {
         return self.freeSpace;
       },
+      limit,
       snapshotApplied: () => this.seal(),
       damaged: (message) => this.options.warn?.(message),
     });
@@ -296,22 +326,31 @@ export class Store {
 
   /** Forgets all that is in memory and recovers the live state from the last checkpoint and the log. */
   private rebuild(): void {
+    try {
+      this.recoverLive();
+    } catch (error) {
+      // Half of a change must never be seen: then nothing of the live state is.
+      this.fail(error, 'a failed change could not be undone');
+      this.live.lose(this.failed!);
+      throw this.failed;
+    }
+  }
+
+  private recoverLive(): void {
     this.running = undefined;
     this.seals.length = 0;
     this.log.flushToFiles();
     const opened = openNewestCheckpoint(this.cache, { newest: this.control, older: undefined }, () => {});
-    const { catalog, freeSpace } = openCatalog(this.cache, opened);
+    const { catalog, freeSpace, freeSpaceDamage } = openCatalog(this.cache, opened);
+    if (freeSpaceDamage !== undefined) throw freeSpaceDamage;
     this.catalog = catalog;
     this.freeSpace = freeSpace;
     this.live.resetTo(opened.versionRoot);
     this.lastSealLsn = opened.versionRoot.lsn;
-    const replayed = this.replayLog(0, false);
+    const replayed = this.replayLog(this.log.durableLsn, false);
     if (replayed.endLsn !== this.log.lsn) {
-      this.failed = new LsnfsError(
-        'STORE_FAILED',
-        `a failed change could not be undone: the log ends at ${replayed.endLsn} and not at ${this.log.lsn} (${replayed.reason})`,
-      );
-      throw this.failed;
+      const { endLsn, reason } = replayed;
+      throw new LsnfsError('CORRUPT_LOG', `the log ends at ${endLsn} and not at ${this.log.lsn} (${reason})`);
     }
     this.changed = true;
   }
@@ -498,10 +537,10 @@ export class Store {
     this.control = control;
   }
 
-  private fail(error: unknown): void {
+  private fail(error: unknown, what = 'a checkpoint failed'): void {
     this.failed ??= new LsnfsError(
       'STORE_FAILED',
-      `a checkpoint failed: ${error instanceof Error ? error.message : String(error)}`,
+      `${what}: ${error instanceof Error ? error.message : String(error)}`,
       error instanceof LsnfsError ? error.details : {},
       { cause: error },
     );

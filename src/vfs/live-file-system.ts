@@ -24,7 +24,6 @@ import {
   O_CREAT,
   O_EXCL,
   O_TRUNC,
-  ROOT_INODE,
   S_IFBLK,
   S_IFCHR,
   S_IFDIR,
@@ -57,7 +56,8 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
   constructor(state: LiveState, options: VfsOptions) {
     super(new LiveCore(state, options));
     this.content = new Content(state);
-    if (!state.readOnly && !state.inodes.find(this.core.inodeKeyOf(ROOT_INODE))) this.core.createRoot();
+    // By the count and not by a look: the page with the root's record may be damaged, and the rest is to be served.
+    if (!state.readOnly && state.counters.inodes === 0) this.core.createRoot();
   }
 
   get readOnly(): boolean {
