@@ -15,6 +15,8 @@ export interface Settings {
   checkpointLogBytes: number;
   /** Clean pages kept in memory, in bytes. */
   cacheSizeBytes: number;
+  /** What a scrub reads at most, in bytes a second. */
+  scrubBytesPerSecond: number;
   /** When access times are updated: 'relatime' as Linux mounts do, or 'noatime'. */
   atime: 'relatime' | 'noatime';
   /** Modules that are loaded when the store opens. */
@@ -31,6 +33,7 @@ export const DEFAULT_SETTINGS: Readonly<Settings> = Object.freeze({
   checkpointDirtyBytes: 16 * MIB,
   checkpointLogBytes: 64 * MIB,
   cacheSizeBytes: 32 * MIB,
+  scrubBytesPerSecond: 32 * MIB,
   atime: 'relatime',
   plugins: [],
 });
@@ -42,6 +45,7 @@ const BOUNDS: Record<string, readonly [number, number]> = {
   checkpointDirtyBytes: [MIB, 1024 * MIB],
   checkpointLogBytes: [MIB, 16 * 1024 * MIB],
   cacheSizeBytes: [MIB, 1024 * 1024 * MIB],
+  scrubBytesPerSecond: [MIB / 16, 1024 * 1024 * MIB],
 };
 
 /** @throws LsnfsError INVALID_INPUT that names the setting, what it may be, and what was found. */

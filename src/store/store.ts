@@ -41,6 +41,8 @@ import { TreeState } from './tree-state.ts';
 
 /** Free space of the host that is left to checkpoints and metadata when data is refused, in bytes. */
 const SPACE_RESERVE = 4 * 1024 * 1024;
+/** What a checkpoint may need beside its pages, in bytes. */
+const CHECKPOINT_ROOM = 256 * 1024;
 /** How long a reading of the host's free space is believed, in milliseconds. */
 const SPACE_READING_MS = 20;
 /** Whoever makes a change when this many times `checkpointDirtyBytes` are dirty first does some of the checkpoint. */
@@ -71,8 +73,18 @@ export interface StoreOptions {
 /** Settings are a page of text; a file that is not settings must not fill the memory. In bytes. */
 const SETTINGS_LIMIT = 1024 * 1024;
 
-/** What a checkpoint in progress needs next. */
-type StepState = 'work' | 'wait';
+/** Keeps what the newest checkpoint leads to from being overwritten, for who reads it from the files. */
+export interface Hold {
+  /** The live state was rebuilt meanwhile: what was held may have been overwritten. */
+  isBroken: boolean;
+  release(): void;
+}
+
+/** How long after a checkpoint that lacked room or descriptors the next is tried, in milliseconds. */
+const POSTPONE_MS = 500;
+
+/** What a checkpoint in progress needs next: more work, the disk, or room or descriptors that are not there now. */
+type StepState = 'work' | 'wait' | 'blocked';
 
 export interface StoreStatistics {
   lsn: number;
@@ -105,12 +117,18 @@ export class Store {
   private running: Generator<StepState, void> | undefined;
   /** The log position that a running checkpoint waits for. */
   private waitingFor = 0;
+  /** Why the last attempt at a checkpoint could not be finished now, though the store is well; and when the next is. */
+  private postponed: LsnfsError | undefined;
+  private retryMs = Number.NEGATIVE_INFINITY;
+  /** A checkpoint was given up halfway: the live state must be recovered before the next. */
+  private abandoned = false;
   private changed = false;
   private lastSealLsn: number;
   private lastSealMs = performance.now();
   private lastSealDirectPages = 0;
   private timer: NodeJS.Timeout | undefined;
   private driving: Promise<void> | undefined;
+  private readonly holds = new Set<Hold>();
   private failed: LsnfsError | undefined;
   private closing: Promise<void> | undefined;
   private spaceReadMs = Number.NEGATIVE_INFINITY;
@@ -207,9 +225,9 @@ export class Store {
       relieve: () => {
         const { dirtyCount, pageSize } = this.live.pages;
         if (dirtyCount * pageSize > RELIEF_FACTOR * this.settings.checkpointDirtyBytes)
-          this.backgroundStep(RELIEF_MS);
+          this.relieve();
       },
-      admit: () => this.admit(),
+      admit: (frees) => this.admit(frees),
       admitData: (pages) => this.admitData(pages),
       rebuild: () => this.rebuild(),
       changed: () => {
@@ -282,7 +300,7 @@ export class Store {
     });
   }
 
-  private admit(): void {
+  private admit(frees = false): void {
     if (this.readOnly) throw new LsnfsError('READ_ONLY', 'the store is open for reading only');
     if (this.closing !== undefined) throw new LsnfsError('STORE_CLOSED', 'the store is closed');
     const { failure } = this;
@@ -296,6 +314,9 @@ export class Store {
         },
       );
     }
+    // What takes away can be done on a full disk, as long as the log has room and memory can hold it.
+    const { dirtyCount, pageSize } = this.live.pages;
+    if (frees && dirtyCount * pageSize < RELIEF_FACTOR * this.settings.checkpointDirtyBytes) return;
     this.admitData(0);
   }
 
@@ -339,6 +360,7 @@ export class Store {
   private recoverLive(): void {
     this.running = undefined;
     this.seals.length = 0;
+    for (const hold of this.holds) hold.isBroken = true;
     this.log.flushToFiles();
     const opened = openNewestCheckpoint(this.cache, { newest: this.control, older: undefined }, () => {});
     const { catalog, freeSpace, freeSpaceDamage } = openCatalog(this.cache, opened);
@@ -364,10 +386,11 @@ export class Store {
 
   /**
    * Names the present state. Durable when the promise resolves; the state is held at once.
-   * @throws LsnfsError NAME_TAKEN
+   * @throws LsnfsError NAME_TAKEN; INVALID_INPUT when name and message do not fit a page.
    */
   async createSnapshot(name: string, message: string): Promise<SnapshotRow> {
     this.admit();
+    this.requireNoTransaction('make a snapshot');
     const key = Buffer.from(name, 'utf8');
     if (this.live.registry.find(key)) {
       throw new LsnfsError('NAME_TAKEN', `there is a snapshot "${name}" already`, { name });
@@ -375,8 +398,16 @@ export class Store {
     const createdMicroseconds = this.now();
     const records = new RecordWriter(16 * 1024);
     records.snapshot(name, createdMicroseconds, message);
-    const lsn = this.appendOwn(records);
-    const row: SnapshotRow = { name, lsn, createdMicroseconds, message };
+    // First the tree, which may refuse the row, or have a damaged page: what is in the log must be possible to apply.
+    const row: SnapshotRow = { name, lsn: 0, createdMicroseconds, message };
+    this.live.registry.put(key, encodeSnapshotRow(row));
+    try {
+      row.lsn = this.appendOwn(records);
+    } catch (error) {
+      this.live.registry.delete(key);
+      throw error;
+    }
+    const { lsn } = row;
     this.live.registry.put(key, encodeSnapshotRow(row));
     this.changed = true;
     this.seal();
@@ -387,17 +418,32 @@ export class Store {
   /** @throws LsnfsError NO_SUCH_SNAPSHOT */
   async deleteSnapshot(name: string): Promise<number> {
     this.admit();
+    this.requireNoTransaction('delete a snapshot');
     const key = Buffer.from(name, 'utf8');
-    if (!this.live.registry.find(key)) {
+    const row = this.live.registry.get(key);
+    if (row === undefined) {
       throw new LsnfsError('NO_SUCH_SNAPSHOT', `there is no snapshot "${name}"`, { name });
     }
     const records = new RecordWriter(1024);
     records.snapshotDelete(name);
-    const lsn = this.appendOwn(records);
+    const kept = Buffer.from(row);
     this.live.registry.delete(key);
+    let lsn: number;
+    try {
+      lsn = this.appendOwn(records);
+    } catch (error) {
+      this.live.registry.put(key, kept);
+      throw error;
+    }
     this.changed = true;
     await this.log.sync(lsn);
     return lsn;
+  }
+
+  /** A state that is held amid a transaction would hold half of it. */
+  private requireNoTransaction(what: string): void {
+    if (!this.live.isChanging) return;
+    throw new LsnfsError('INVALID_INPUT', `a transaction is under way: ${what} before or after it`);
   }
 
   /** All snapshots, by LSN. */
@@ -460,26 +506,91 @@ export class Store {
   /** Whether `backgroundStep` has something to do. */
   hasBackgroundWork(): boolean {
     if (this.failure !== undefined || this.readOnly) return false;
-    return this.running !== undefined || this.seals.length > 0 || this.isDue();
+    const hasWork = this.running !== undefined || this.seals.length > 0 || this.abandoned || this.isDue();
+    return hasWork && (this.postponed === undefined || performance.now() >= this.retryMs);
+  }
+
+  /**
+   * Room for a checkpoint is looked for first; that it is taken by somebody else meanwhile, or that the process has no
+   * descriptor left, is no failure of the store: everything is in the log. The checkpoint is tried again later.
+   */
+  private postpone(error: LsnfsError): void {
+    if (this.postponed === undefined) {
+      this.options.warn?.(`checkpoints wait, and the log holds what they would: ${error.message}`);
+    }
+    this.postponed = error;
+    this.retryMs = performance.now() + POSTPONE_MS;
+  }
+
+  private hasRoomForCheckpoint(): boolean {
+    const { pageSize } = this.control;
+    const pages = this.live.pages.dirtyCount * 1.25 - this.freeSpace.freePages;
+    const free = this.directory.freeBytes();
+    const needed = Math.ceil(pages * pageSize) + CHECKPOINT_ROOM;
+    if (free >= needed) return true;
+    const message = `the file system that holds ${this.directory.path} has ${free} bytes left of ${needed} that a checkpoint may need`;
+    this.postpone(new LsnfsError('NO_SPACE', message, { free, needed }));
+    return false;
+  }
+
+  /** Whether room in the log can be had for the checkpoint's own record. */
+  private hasRoomInLog(bytes: number): boolean {
+    try {
+      this.log.reserve(bytes);
+      return true;
+    } catch (error) {
+      if (!isShortage(error)) throw error;
+      this.postpone(error);
+      return false;
+    }
+  }
+
+  /** In the midst of an operation, which has read the live state already: it cannot be recovered here. */
+  private relieve(): void {
+    if (!this.abandoned) this.checkpointStep(RELIEF_MS);
+    if (this.abandoned) throw this.postponed!;
   }
 
   /** Works on checkpoints for about `budgetMs`. Returns what is left: nothing, more work, or a wait for the disk. */
   backgroundStep(budgetMs: number): 'idle' | StepState {
+    const state = this.checkpointStep(budgetMs);
+    if (!this.abandoned) return state;
+    this.abandoned = false;
+    try {
+      this.live.recover();
+    } catch (error) {
+      // The store has failed, and says so to everybody.
+      if (this.failure === undefined) throw error;
+    }
+    return 'blocked';
+  }
+
+  private checkpointStep(budgetMs: number): 'idle' | StepState {
     if (this.failure !== undefined || this.readOnly) return 'idle';
     const end = performance.now() + budgetMs;
+    if (this.postponed !== undefined && end - budgetMs < this.retryMs) return 'blocked';
     do {
       if (this.running === undefined) {
-        if (this.seals.length === 0 && this.isDue()) this.seal();
+        const due = this.seals.length > 0 || this.isDue();
+        if (due && !this.hasRoomForCheckpoint()) return 'blocked';
+        if (this.seals.length === 0 && due) this.seal();
         const next = this.seals.shift();
         if (next === undefined) return 'idle';
         this.running = this.checkpointSteps(next);
       }
       try {
         const step = this.running.next();
-        if (step.done === true) this.running = undefined;
-        else if (step.value === 'wait') return 'wait';
+        if (step.done === true) {
+          this.running = undefined;
+          this.postponed = undefined;
+        } else if (step.value !== 'work') return step.value;
       } catch (error) {
         this.running = undefined;
+        if (isShortage(error)) {
+          this.postpone(error);
+          this.abandoned = true;
+          return 'blocked';
+        }
         this.fail(error);
         return 'idle';
       }
@@ -505,6 +616,7 @@ export class Store {
     const { lsn, timeMicroseconds, catalog } = step.value;
     const records = new RecordWriter(1024);
     records.checkpoint(lsn, timeMicroseconds, catalog.number, catalog.lsn, catalog.checksum);
+    while (!this.hasRoomInLog(records.length)) yield 'blocked';
     this.log.noteDataDirty();
     const position = this.log.lsn;
     this.waitingFor = this.appendOwn(records);
@@ -527,7 +639,7 @@ export class Store {
         rootChecksum: catalog.checksum,
       },
     });
-    this.freeSpace.releaseQuarantined(lsn);
+    if (this.holds.size === 0) this.freeSpace.releaseQuarantined(lsn);
   }
 
   private writeControl(control: ControlBlock): void {
@@ -556,9 +668,24 @@ export class Store {
 
   /** Writes a checkpoint of the present state and waits for it. @throws the failure of the store. */
   async checkpoint(): Promise<void> {
+    this.requireNoTransaction('write a checkpoint');
     this.requestCheckpoint();
     await this.drive();
     if (this.failure !== undefined) throw this.failure;
+    if (this.postponed !== undefined) throw this.postponed;
+  }
+
+  /** Holds all that the newest checkpoint leads to. Checkpoints go on; release it once. */
+  hold(): Hold {
+    const hold: Hold = {
+      isBroken: false,
+      release: () => {
+        if (!this.holds.delete(hold) || this.holds.size > 0) return;
+        this.freeSpace.releaseQuarantined(this.control.checkpoint.lsn);
+      },
+    };
+    this.holds.add(hold);
+    return hold;
   }
 
   /** Runs the checkpoints that are due or sealed to their end, a turn of the event loop at a time. */
@@ -575,7 +702,7 @@ export class Store {
   private async driveToEnd(): Promise<void> {
     for (;;) {
       const state = this.backgroundStep(TURN_MS);
-      if (state === 'idle') return;
+      if (state === 'idle' || state === 'blocked') return;
       try {
         if (state === 'wait') await this.log.sync(this.waitingFor);
         else await new Promise((resolve) => setImmediate(resolve));
@@ -696,10 +823,12 @@ export class Store {
         await this.log.sync(this.live.lsn);
         await this.driving;
         if (this.changed) this.seal();
+        this.retryMs = Number.NEGATIVE_INFINITY;
         await this.drive();
       }
       const { failure } = this;
-      if (failure === undefined && !this.control.cleanShutdown) {
+      // Without a last checkpoint the next opening replays the log.
+      if (failure === undefined && this.postponed === undefined && !this.control.cleanShutdown) {
         this.writeControl({ ...this.control, sequence: this.control.sequence + 1, cleanShutdown: true });
       }
       await this.log.close();
@@ -709,6 +838,11 @@ export class Store {
       this.data.close();
     }
   }
+}
+
+/** A want of room or descriptors, which may end without anybody's doing. */
+function isShortage(error: unknown): error is LsnfsError {
+  return error instanceof LsnfsError && (error.code === 'NO_SPACE' || error.code === 'NO_DESCRIPTORS');
 }
 
 function readSettings(directory: StorageDirectory, overrides: Partial<Settings> | undefined): Settings {
