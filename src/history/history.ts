@@ -11,6 +11,8 @@ import type { StateReader } from '../store/state.ts';
 import type { Store } from '../store/store.ts';
 import { formatTime, parseTarget, type Target } from './targets.ts';
 
+/** Bytes that a snapshot's message may have: with the longest name it fits a page of any size. */
+const SNAPSHOT_MESSAGE_MAX = 1024;
 /** States kept open without a lease. */
 const IDLE_STATES = 8;
 
@@ -152,10 +154,10 @@ export class History {
    * @throws LsnfsError INVALID_INPUT or NAME_TAKEN.
    */
   async createSnapshot(name: string, message: string): Promise<SnapshotRow> {
-    if (Buffer.byteLength(message) > 4096) {
+    if (Buffer.byteLength(message) > SNAPSHOT_MESSAGE_MAX) {
       throw new LsnfsError(
         'INVALID_INPUT',
-        `the message has ${Buffer.byteLength(message)} bytes, more than 4096`,
+        `the message has ${Buffer.byteLength(message)} bytes, more than ${SNAPSHOT_MESSAGE_MAX}`,
       );
     }
     const row = await this.store.createSnapshot(name, message);

@@ -29,6 +29,8 @@ import { TreeState } from './tree-state.ts';
 const DIRECT_MINIMUM_PAGES = 8;
 /** Room in the log that every operation is given; larger ones ask for more. */
 const OPERATION_RESERVE = 256 * 1024;
+/** Room in the log that is left to operations which take away, when there is no more. */
+const FREEING_RESERVE = 1024 * 1024;
 
 /** What the store does for its live state. */
 export interface LiveHost {
@@ -38,7 +40,7 @@ export interface LiveHost {
   /** Between transactions: works on checkpoints when changes come faster than those are written. */
   relieve(): void;
   /** Whether a change may begin now. @throws LsnfsError READ_ONLY, STORE_FAILED or NO_SPACE. */
-  admit(): void;
+  admit(frees?: boolean): void;
   /** Whether `pages` more pages may be written to the data file. @throws LsnfsError NO_SPACE */
   admitData(pages: number): void;
   /** Brings the live state back to the end of the log after a change failed midway. */
@@ -73,6 +75,11 @@ export class LiveTree extends TreeState implements LiveState {
     this.host = host;
   }
 
+  /** Whether an operation or a transaction has begun and not ended. */
+  get isChanging(): boolean {
+    return this.depth > 0 || this.outer !== undefined;
+  }
+
   get readOnly(): boolean {
     return this.host.readOnly;
   }
@@ -101,7 +108,7 @@ export class LiveTree extends TreeState implements LiveState {
     this.resetListeners.push(listener);
   }
 
-  begin(): void {
+  begin(frees = false): void {
     if (this.depth > 0) {
       this.depth++;
       return;
@@ -117,8 +124,9 @@ export class LiveTree extends TreeState implements LiveState {
       );
     }
     if (this.outer === undefined) this.host.relieve();
-    this.host.admit();
-    this.host.log.reserve(this.records.length + OPERATION_RESERVE);
+    this.host.admit(frees);
+    const reserve = frees ? 0 : Math.min(FREEING_RESERVE, this.host.log.segmentSize / 4);
+    this.host.log.reserve(this.records.length + OPERATION_RESERVE + reserve);
     this.liveMark = this.host.free.liveMark;
     this.depth = 1;
   }
@@ -153,6 +161,11 @@ export class LiveTree extends TreeState implements LiveState {
     }
     this.records.reset();
     this.host.free.releaseLive(this.liveMark);
+    this.recover();
+  }
+
+  /** Forgets what is in memory, half of a change perhaps, and recovers from the log. Not within an operation. */
+  recover(): void {
     this.host.rebuild();
     for (const listener of this.resetListeners) listener();
   }
