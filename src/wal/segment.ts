@@ -66,6 +66,8 @@ export class SegmentFiles {
   private current: Device | undefined;
   private currentIndex = -1;
   private unsynced: Device[] = [];
+  /** The devices that the caller is syncing: none of them is closed before they are given back. */
+  private readonly taken = new Set<Device>();
   /** The segments from the present one on that nothing was written to yet, open. */
   private readonly ahead = new Map<number, Device>();
   private preparing: Device | undefined;
@@ -102,11 +104,12 @@ export class SegmentFiles {
   write(lsn: number, source: Uint8Array, start: number, length: number): void {
     const index = Math.floor(lsn / this.segmentSize);
     if (index !== this.currentIndex || this.current === undefined) {
-      if (this.current !== undefined && !this.unsynced.includes(this.current)) this.current.close();
       const device = this.ahead.get(index);
       assert(device !== undefined, `segment ${index} was promised and is not open`);
       this.ahead.delete(index);
+      const before = this.current;
       this.current = device;
+      if (before !== undefined && !this.uses(before)) this.release(before);
       this.currentIndex = index;
     }
     if (this.unsynced.at(-1) !== this.current) this.unsynced.push(this.current);
@@ -117,13 +120,15 @@ export class SegmentFiles {
   takeUnsynced(): Device[] {
     const devices = this.unsynced;
     this.unsynced = [];
+    for (const device of devices) this.taken.add(device);
     return devices;
   }
 
   /** Closes those of the taken devices that nothing is written to any more. */
   giveBack(devices: readonly Device[]): void {
     for (const device of devices) {
-      if (device !== this.current && !this.unsynced.includes(device)) device.close();
+      this.taken.delete(device);
+      if (!this.uses(device)) this.release(device);
     }
   }
 
@@ -235,7 +240,10 @@ export class SegmentFiles {
 
   private uses(device: Device): boolean {
     return (
-      device === this.current || this.unsynced.includes(device) || [...this.ahead.values()].includes(device)
+      device === this.current ||
+      this.unsynced.includes(device) ||
+      this.taken.has(device) ||
+      [...this.ahead.values()].includes(device)
     );
   }
 
