@@ -138,9 +138,14 @@ export class MountedStore {
   async mount(...options: string[]): Promise<string> {
     const outcome = await lsnfs('mount', this.store, this.mountpoint, '--json', ...options);
     this.succeed(outcome);
-    this.pid = (JSON.parse(outcome.stdout) as { pid: number }).pid;
-    this.guardian.stdin!.write(`${this.pid}\n`);
+    this.adopt((JSON.parse(outcome.stdout) as { pid: number }).pid);
     return outcome.stderr;
+  }
+
+  /** A daemon that the test has started in a way of its own. */
+  adopt(pid: number): void {
+    this.pid = pid;
+    this.guardian.stdin!.write(`${pid}\n`);
   }
 
   /**
