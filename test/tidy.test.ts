@@ -150,6 +150,44 @@ test('nothing is left to be done in comments', (t) => {
   }
 });
 
+test('no shell is given anything, and nothing from a shell is run', (t) => {
+  for (const file of code) {
+    const text = withoutComments(readFileSync(join(root, file), 'utf8'));
+    for (const [, names] of text.matchAll(/import\s*\{([^}]*)\}\s*from\s*'(?:node:)?child_process'/g)) {
+      t.notRegex(names!, /\bexec(Sync)?\b/, `${file} imports exec, which starts a shell`);
+    }
+    t.notRegex(
+      text,
+      /import\s+(\*|\w+)[^;]*from\s*'(node:)?child_process'/,
+      `${file} imports it by name only`,
+    );
+    t.notRegex(text, /(require|import)\(\s*['"](node:)?child_process/, `${file} imports it at the top only`);
+    t.notRegex(text, /\bshell\s*:/, `${file} asks for a shell`);
+    t.notRegex(text, /['"`](\/bin\/)?(ba|da|z|k)?sh['"`]/, `${file} names a shell`);
+    t.notRegex(text, /\beval\(|new Function\(/, `${file} runs text as code`);
+  }
+});
+
+test('files in a store are opened in one place', (t) => {
+  // Whoever opens a name of a store elsewhere follows the links in it.
+  const allowed = new Set([
+    'src/storage/store-files.ts',
+    'src/storage/file-device.ts',
+    'src/plugin/control-protocol.ts',
+    'fuse/mount.ts',
+  ]);
+  const writing =
+    /\b(openSync|writeFileSync|appendFileSync|mkdirSync|chmodSync|chownSync|createWriteStream|copyFileSync|cpSync|truncateSync|symlinkSync|linkSync)\b/;
+  for (const file of code.filter((name) => !allowed.has(name))) {
+    const text = withoutComments(readFileSync(join(root, file), 'utf8'));
+    const found = writing.exec(text)?.[0];
+    // `initialize` makes the store's own directory, at a path of the user's.
+    if (file === 'src/plugin/database.ts')
+      t.true(found === undefined || found === 'mkdirSync', `${file}: ${found}`);
+    else t.is(found, undefined, `${file} uses ${found}: see src/storage/store-files.ts`);
+  }
+});
+
 test('no test is left alone or out', (t) => {
   for (const file of others.filter((name) => name.endsWith('.test.ts'))) {
     t.notRegex(withoutComments(readFileSync(join(root, file), 'utf8')), /\btest(\.serial)?\.only\b/, file);
