@@ -59,3 +59,14 @@ export function parseCount(text: string): number {
   if (/^[1-9]\d{0,14}$/.test(text)) return Number(text);
   throw new InvalidArgumentError('A number from 1 on.');
 }
+
+const SIZE_UNITS: Record<string, number> = { K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
+
+/** "500K", "32M", "1.5GiB": bytes a second, from 64 KiB to 1 TiB. */
+export function parseRate(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)([KMGT])(?:i?B)?(?:\/s)?$/i.exec(text);
+  const bytes =
+    match === null ? Number.NaN : Math.round(Number(match[1]) * SIZE_UNITS[match[2]!.toUpperCase()]!);
+  if (bytes >= 2 ** 16 && bytes <= 2 ** 40) return bytes;
+  throw new InvalidArgumentError('A rate from 64K to 1T is a number and a unit, a second: 500K, 32M, 1G.');
+}

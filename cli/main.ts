@@ -10,11 +10,13 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { losslessArguments } from './arguments.ts';
 import * as cat from './commands/cat.ts';
+import * as check from './commands/check.ts';
 import * as commit from './commands/commit.ts';
 import * as controldata from './commands/controldata.ts';
 import * as init from './commands/init.ts';
 import * as ls from './commands/ls.ts';
 import * as mount from './commands/mount.ts';
+import * as scrub from './commands/scrub.ts';
 import * as snapshot from './commands/snapshot.ts';
 import * as status from './commands/status.ts';
 import * as unmount from './commands/unmount.ts';
@@ -32,6 +34,8 @@ const COMMANDS: readonly { register(program: Command): void }[] = [
   status,
   ls,
   cat,
+  check,
+  scrub,
   waldump,
   controldata,
 ];

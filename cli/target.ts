@@ -166,6 +166,32 @@ export async function withTarget<Result>(
   }
 }
 
+/**
+ * Asks the process that has the store open; or, when there is none, works on the files of the closed store. For what
+ * must be possible with a store that cannot be opened.
+ */
+export async function askOrWork<Result>(
+  target: string,
+  ask: (session: Session) => Promise<Result>,
+  work: (storePath: string) => Promise<Result>,
+): Promise<Result> {
+  const { storePath } = resolveTarget(target);
+  const deadline = Date.now() + IN_USE_PATIENCE_MS;
+  for (;;) {
+    const session = await remoteSession(storePath);
+    try {
+      return session === undefined ? await work(storePath) : await ask(session);
+    } catch (error) {
+      const code = error instanceof LsnfsError ? error.code : undefined;
+      const isPassing = session === undefined ? code === 'STORE_IN_USE' : code === 'STORE_CLOSED';
+      if (!isPassing || Date.now() > deadline) throw error;
+    } finally {
+      session?.close();
+    }
+    await sleep(IN_USE_STEP_MS);
+  }
+}
+
 /** The pages of a listing. */
 export async function* listPages(session: Session, path: string, follow: boolean): AsyncGenerator<ListPage> {
   for (let args: JsonObject = { path, follow }; ; ) {

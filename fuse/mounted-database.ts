@@ -46,10 +46,11 @@ export async function openMountedDatabase(given: unknown, context: MountContext)
     inheritsAcls: true,
     deferReply: (lsn, descriptor, ok, failure) => store.log.writeWhenDurable(lsn, descriptor, ok, failure),
     durableLsn: () => store.log.durableLsn,
-    hasBackgroundWork: () => store.hasBackgroundWork(),
+    hasBackgroundWork: () => store.hasBackgroundWork() || database.verifications.hasWork(),
     backgroundStep: (budgetMs) => {
       store.log.poll();
       store.backgroundStep(budgetMs);
+      database.verifications.backgroundStep(budgetMs);
     },
     execute: (name, args) => {
       if (typeof args !== 'object' || args === null)

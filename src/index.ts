@@ -14,6 +14,13 @@ export {
 } from './plugin/database.ts';
 export type { Plugin, PluginHooks } from './plugin/plugins.ts';
 export type { PutOptions, Transaction } from './plugin/transaction.ts';
+export {
+  type RunningVerification,
+  type ScrubStatus,
+  type VerifyClosedOptions,
+  verifyClosedStore,
+} from './plugin/verification.ts';
 export type { Entry, EntryType, PathLike, Stat, View } from './plugin/view.ts';
 export { MemoryDirectory } from './storage/memory-device.ts';
 export type { Settings } from './store/settings.ts';
+export type { CheckReport, DamageReport, VersionRange } from './vfs/verify.ts';

@@ -1,8 +1,10 @@
 /** lsnfs status TARGET: where the store stands. */
 import type { Command } from 'commander';
+import type { ScrubStatus } from '../../src/index.ts';
 import { jsonOption, TARGET_HELP } from '../command.ts';
 import { formatBytes, formatTime, printJson, write } from '../output.ts';
 import { withTarget } from '../target.ts';
+import { countOf, progressText } from '../verifying.ts';
 
 /** What `status` reports at least; members that a newer daemon adds are passed on in --json. */
 interface Status {
@@ -19,6 +21,8 @@ interface Status {
   readonly files: number;
   readonly bytes: { readonly live: number; readonly history: number; readonly disk: number };
   readonly wal: { readonly bytes: number; readonly segments: number };
+  /** Not known of an older daemon. */
+  readonly scrub?: ScrubStatus;
 }
 
 export function register(program: Command): void {
@@ -52,7 +56,20 @@ function formatStatus(status: Status): string {
       'Log',
       `${formatBytes(status.wal.bytes)} in ${status.wal.segments} ${status.wal.segments === 1 ? 'segment' : 'segments'}`,
     ],
+    ['Scrub', scrubText(status.scrub)],
     ['Pages', `${status.pages.total} of ${status.pageSize} bytes, ${status.pages.free} free`],
   ];
   return rows.map(([name, value]) => `${`${name}:`.padEnd(12)}${value}\n`).join('');
+}
+
+function scrubText(scrub: ScrubStatus | undefined): string {
+  const last = scrub?.last;
+  const ended = last == null ? '' : `${formatTime(last.finishedAt)}, ${foundText(last.report.damageCount)}`;
+  if (scrub?.running == null) return ended === '' ? 'never' : `last ${ended}`;
+  const now = `${progressText(scrub.running)}, since ${formatTime(scrub.running.startedAt)}`;
+  return ended === '' ? now : `${now}; the last ended ${ended}`;
+}
+
+function foundText(damages: number): string {
+  return damages === 0 ? 'no damage found' : `${countOf(damages, 'damage')} found`;
 }

@@ -14,19 +14,19 @@ import { checkSnapshotName, formatTime } from '../history/targets.ts';
 import type { StorageDirectory } from '../storage/device.ts';
 import { FileDirectory } from '../storage/file-device.ts';
 import { checkStoreDirectory, checkTrustedFile } from '../storage/store-files.ts';
-import { checkStore } from '../store/check.ts';
 import { StoreLock } from '../store/lock.ts';
 import { SETTINGS_NAME, type Settings } from '../store/settings.ts';
 import { Store } from '../store/store.ts';
-import { checkFileSystem } from '../vfs/check.ts';
 import type { VfsOptions } from '../vfs/core.ts';
 import { type FileSystemStatistics, ROOT_CALLER, ROOT_INODE } from '../vfs/file-system.ts';
 import { LiveFileSystem } from '../vfs/live-file-system.ts';
 import { PastFileSystem } from '../vfs/past-file-system.ts';
+import type { CheckReport } from '../vfs/verify.ts';
 import { StateVolume } from '../vfs/volume.ts';
 import type { Log, LogOptions } from '../wal/log.ts';
 import { type LoadedPlugins, loadPlugins } from './plugins.ts';
 import { type PutOptions, Transaction } from './transaction.ts';
+import { type ScrubStatus, Verifications } from './verification.ts';
 import { type Entry, type PathLike, type Stat, View } from './view.ts';
 
 export interface InitializeOptions {
@@ -90,6 +90,8 @@ export interface StatusReport {
   wal: { bytes: number; segments: number };
   /** Why the store takes no more changes, or null. */
   failure: string | null;
+  /** The scrub that is running, and the result of the last one. */
+  scrub: ScrubStatus;
 }
 
 /**
@@ -186,6 +188,7 @@ export class Database {
     list(): SnapshotInfo[];
     delete(name: string): Promise<void>;
   };
+  readonly verifications: Verifications;
   private readonly live: LiveFileSystem;
   private readonly view: Transaction;
   private readonly release: () => Promise<void>;
@@ -231,6 +234,7 @@ export class Database {
     this.store = store;
     this.release = release;
     this.history = new History(store);
+    this.verifications = new Verifications(store, warn, server.background !== 'caller');
     this.vfsOptions = {
       statistics: () => this.statistics(),
       atime: store.settings.atime,
@@ -369,16 +373,16 @@ export class Database {
   }
 
   /**
-   * Verifies the whole store: every page of every version, that what is reachable is what is in use, and the
-   * structure of directories, links and files of the live state. Writes a checkpoint first.
-   * Returns what is wrong, a sentence each.
+   * Verifies the whole store as it stands on disk, after a checkpoint: control block, log, every page of every version,
+   * that what is reachable is what is in use, and the structure of directories, links and files of every version.
+   * Other work goes on meanwhile. `problems` says what is wrong, a sentence each.
    */
-  async check(): Promise<string[]> {
-    if (!this.store.readOnly) await this.store.checkpoint();
-    const { problems } = checkStore(this.store);
-    for (const { inode, message } of checkFileSystem(this.store.live))
-      problems.push(`inode ${inode}: ${message}`);
-    return problems;
+  async check(): Promise<CheckReport & { problems: string[] }> {
+    const job = await this.verifications.start('check');
+    const report = await job.done;
+    const problems = report.damages.map(({ file, message }) => `${file}: ${message}`);
+    if (report.damageCount > problems.length) problems.push(`${report.damageCount} damages in all`);
+    return { ...report, problems };
   }
 
   status(): Promise<StatusReport> {
@@ -391,6 +395,7 @@ export class Database {
       ...rest,
       horizonTime: formatTime(horizonTimeMicroseconds),
       files: Math.max(0, inodes - 1),
+      scrub: this.verifications.scrubStatus(),
     });
   }
 
@@ -418,6 +423,7 @@ export class Database {
   }
 
   private async finish(): Promise<void> {
+    this.verifications.close();
     try {
       await this.plugins?.stop();
     } finally {

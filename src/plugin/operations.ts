@@ -13,9 +13,11 @@
  */
 import { LsnfsError } from '../errors.ts';
 import { type Attributes, O_RDONLY, ROOT_CALLER, type Volume } from '../vfs/file-system.ts';
+import type { CheckReport } from '../vfs/verify.ts';
 import type { JsonObject } from './control-protocol.ts';
 import { isDirectory, namesPastState, type Place, resolvePlace } from './paths.ts';
 import { textOfBytes } from './text.ts';
+import type { RunningVerification, ScrubStatus, VerificationJob, Verifications } from './verification.ts';
 import { type EntryType, entryTypeOf } from './view.ts';
 
 export interface SnapshotRow {
@@ -36,6 +38,7 @@ export interface OperableDatabase {
     delete(name: string): Promise<void>;
   };
   status(): Promise<object>;
+  readonly verifications: Verifications;
 }
 
 /** One entry of `list`. Names are text as in text.ts; times are RFC 3339 with nanoseconds. */
@@ -76,10 +79,21 @@ const ENTRIES_PER_PAGE = 1024;
 const BYTES_PER_PAGE = 3 << 17;
 const CURSORS_MAX = 256;
 
-/** An open directory or file and where in it the next page begins. */
+/** How a check is getting on; while it runs the answer has a cursor, at its end the report. */
+export interface CheckPage {
+  readonly running: RunningVerification;
+  readonly report: CheckReport | null;
+  readonly cursor: number | null;
+}
+
+/** How long the next page of a check is waited for, in milliseconds. */
+const CHECK_PAGE_MS = 250;
+
+/** An open directory or file and where in it the next page begins; or a check. */
 interface Cursor {
   next(): ListPage | ReadPage;
   close(): void;
+  readonly job?: VerificationJob;
 }
 
 interface Cursors {
@@ -306,6 +320,53 @@ function closeCursor(database: OperableDatabase, args: JsonObject): null {
   return null;
 }
 
+/** The first page starts a check, which ends with its cursor: when whoever asked for it goes away, nobody wants it. */
+async function check(database: OperableDatabase, args: JsonObject): Promise<CheckPage> {
+  const number = cursorArgument(args);
+  if (number === undefined) {
+    const job = await database.verifications.start('check');
+    const next = (): never => invalid("this cursor is a check's");
+    const cursor = keep(database, { next, close: () => job.cancel(), job });
+    return { running: job.describe(), report: null, cursor };
+  }
+  const job = cursorsFor(database).open.get(number)?.job;
+  if (job === undefined) return invalid('this cursor is of no check that is running');
+  let timer: NodeJS.Timeout | undefined;
+  const later = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, CHECK_PAGE_MS);
+  });
+  try {
+    await Promise.race([job.done, later]);
+    if (!job.isEnded) return { running: job.describe(), report: null, cursor: number };
+    return { running: job.describe(), report: await job.done, cursor: null };
+  } finally {
+    clearTimeout(timer);
+    if (job.isEnded) cursorsFor(database).open.delete(number);
+  }
+}
+
+/** Starts or stops a scrub, or says how it is getting on; it goes on by itself. */
+async function scrub(
+  database: OperableDatabase,
+  args: JsonObject,
+): Promise<ScrubStatus & { stopped: boolean }> {
+  const { verifications } = database;
+  let stopped = false;
+  switch (args.action) {
+    case 'start':
+      await verifications.start('scrub', sizeArgument(args, 'bytesPerSecond') ?? null);
+      break;
+    case 'stop':
+      stopped = verifications.stopScrub();
+      break;
+    case 'status':
+      break;
+    default:
+      return invalid("the argument 'action' must be 'start', 'stop' or 'status'");
+  }
+  return { ...verifications.scrubStatus(), stopped };
+}
+
 type Operation = (database: OperableDatabase, args: JsonObject) => unknown;
 
 const OPERATIONS = {
@@ -327,6 +388,8 @@ const OPERATIONS = {
   list,
   read,
   closeCursor,
+  check,
+  scrub,
 } as const satisfies Record<string, Operation>;
 
 export type OperationName = keyof typeof OPERATIONS;

@@ -12,6 +12,7 @@ import {
   controlSlot,
   decodeControl,
   isSegmentSize,
+  STORE_ID_SIZE,
 } from '../encoding/control.ts';
 import {
   checkSegmentHeader,
@@ -30,14 +31,17 @@ import type { CheckContext } from './check-context.ts';
 import type { Finding } from './check-damage.ts';
 import { DATA_NAME } from './initialize.ts';
 import { openCheckpoint } from './recovery.ts';
-import { parseSettings, SETTINGS_NAME } from './settings.ts';
+import { mergeSettings, parseSettings, SETTINGS_NAME, type Settings } from './settings.ts';
 
-/** The content of a small file; undefined when it is not there. @throws LsnfsError IO */
-export function readWhole(directory: StorageDirectory, name: string): Buffer | undefined {
+/** No file of settings is longer, in bytes. */
+const SETTINGS_LIMIT = 1024 * 1024;
+
+/** The first bytes of a file; undefined when it is not there. @throws LsnfsError IO */
+function readStart(directory: StorageDirectory, name: string, limit: number): Buffer | undefined {
   if (!directory.exists(name)) return undefined;
   const device = directory.open(name, { readOnly: true });
   try {
-    const bytes = Buffer.alloc(device.size());
+    const bytes = Buffer.alloc(Math.min(device.size(), limit));
     return bytes.subarray(0, device.read(0, bytes, 0, bytes.length));
   } finally {
     device.close();
@@ -47,7 +51,7 @@ export function readWhole(directory: StorageDirectory, name: string): Buffer | u
 /** Whether the settings can be read. */
 export function checkSettings(context: CheckContext, directory: StorageDirectory): void {
   try {
-    const text = readWhole(directory, SETTINGS_NAME);
+    const text = readStart(directory, SETTINGS_NAME, SETTINGS_LIMIT);
     if (text !== undefined) parseSettings(text.toString('utf8'), SETTINGS_NAME);
   } catch (error) {
     if (!(error instanceof LsnfsError)) throw error;
@@ -62,7 +66,7 @@ export function checkSettings(context: CheckContext, directory: StorageDirectory
 export function checkControl(context: CheckContext, directory: StorageDirectory): ControlBlock[] {
   let file: Buffer;
   try {
-    file = readWhole(directory, CONTROL_NAME) ?? Buffer.alloc(0);
+    file = readStart(directory, CONTROL_NAME, 2 * CONTROL_SLOT_SIZE) ?? Buffer.alloc(0);
   } catch (error) {
     if (!(error instanceof LsnfsError)) throw error;
     add(context, { kind: 'control', file: CONTROL_NAME, offset: 0, message: error.message });
@@ -123,8 +127,6 @@ function checkFields(context: CheckContext, control: ControlBlock, newest: Contr
     wrong.push(`the catalog root has LSN ${checkpoint.rootLsn}, the checkpoint ${checkpoint.lsn}`);
   if (checkpoint.rootPage === 0) wrong.push('it names no catalog root');
   if (control !== newest) {
-    if (control.sequence !== newest.sequence - 1)
-      wrong.push(`its sequence number is ${control.sequence}, and the other slot's is ${newest.sequence}`);
     if (!Buffer.from(control.storeId).equals(newest.storeId))
       wrong.push('it has another store id than the other');
     if (control.pageSize !== newest.pageSize || control.segmentSize !== newest.segmentSize)
@@ -148,6 +150,27 @@ function add(context: CheckContext, finding: Finding): void {
   context.progress.damages = context.damages.count;
 }
 
+/** The settings of a store, the defaults where they cannot be read. */
+export function settingsOrDefaults(directory: StorageDirectory): Settings {
+  try {
+    const text = readStart(directory, SETTINGS_NAME, SETTINGS_LIMIT);
+    return parseSettings(text?.toString('utf8') ?? '{}', SETTINGS_NAME);
+  } catch (error) {
+    if (error instanceof LsnfsError) return mergeSettings({}, 'the defaults');
+    throw error;
+  }
+}
+
+/** The id of a store, for its lock, from wherever it can be had; zeros if it is nowhere. */
+export function findStoreId(directory: StorageDirectory): Uint8Array {
+  const file = readStart(directory, CONTROL_NAME, 2 * CONTROL_SLOT_SIZE) ?? Buffer.alloc(0);
+  for (const slot of [0, 1]) {
+    const control = decodeSlot(file.subarray(slot * CONTROL_SLOT_SIZE, (slot + 1) * CONTROL_SLOT_SIZE), slot);
+    if (typeof control !== 'string') return control.storeId;
+  }
+  return identifyLog(directory)?.storeId ?? new Uint8Array(STORE_ID_SIZE);
+}
+
 /** Which store the log belongs to, from the header of any segment; undefined when there is none. */
 export function identifyLog(
   directory: StorageDirectory,
@@ -163,7 +186,7 @@ export function identifyLog(
       device.close();
     }
     const segmentSize = getU32(header, SEGMENT_SIZE);
-    const storeId = Uint8Array.from(header.subarray(SEGMENT_STORE_ID, SEGMENT_STORE_ID + 16));
+    const storeId = Uint8Array.from(header.subarray(SEGMENT_STORE_ID, SEGMENT_STORE_ID + STORE_ID_SIZE));
     const firstLsn = Number.parseInt(name, 16);
     if (!isSegmentSize(segmentSize)) continue;
     if (typeof checkSegmentHeader(header, 0, { storeId, segmentSize, firstLsn }) === 'number')

@@ -98,11 +98,11 @@ export class LogCheck {
     }
     this.summary.segments = segments.length;
     const last = segmentOfEnd(this.knownDurableLsn, segmentSize);
-    this.context.progress.logBytesTotal = segments.filter((index) => index <= last).length * segmentSize;
     const oldest = segmentOfEnd(Math.max(horizonLsn, 1), segmentSize);
     const first = Math.min(segments[0] ?? last, oldest);
     if (this.options.durableLsn === undefined) yield* this.findClaims(segments);
     this.position = first * segmentSize;
+    this.context.progress.logBytesTotal = Math.max(0, this.knownDurableLsn - this.position);
     this.summary.fromLsn = first === 0 ? FIRST_LSN : this.position;
     // Each turn reads up to a damage; the next goes on behind it.
     for (let from: number | undefined = this.position; from !== undefined; ) {

@@ -61,6 +61,10 @@ class TestDatabase implements OperableDatabase {
     },
   };
 
+  get verifications(): never {
+    throw new Error('not asked for here');
+  }
+
   async commit() {
     return { lsn: this.state.lsn };
   }
