@@ -48,11 +48,11 @@ try {
   const owner = { teardown: (work: () => unknown) => void teardowns.push(work) };
   const where = await MountedStore.createUnmounted(owner, { segmentSize: KILL_SEGMENT_SIZE });
   run = new KillCycles(where, new Random(seed));
-  const { summary } = run;
+  const { summary, writers } = run;
   for (let cycle = 1; cycle <= cycles && problems.length === 0; cycle++) {
     problems = await run.cycle({ check: cycle % CHECK_EVERY === 0, loadMs });
     if (cycle % 10 === 0) {
-      say(`cycle ${cycle}: ${summary.kills} kills, ${summary.acknowledgements} acknowledgements`);
+      say(`cycle ${cycle}: ${summary.kills} kills, ${writers.totals.acknowledgements} acknowledgements`);
     }
   }
   if (problems.length === 0) problems = await run.startAndVerify();
@@ -68,11 +68,11 @@ try {
   }
 }
 if (run !== undefined) {
-  const { summary } = run;
+  const { cycles: done, kills, earlyKills, checks } = run.summary;
+  const { steps, acknowledgements, verified, pastStates, lost } = run.writers.totals;
   say(
-    `${summary.cycles} cycles: ${summary.kills} kills (${summary.earlyKills} while a mount started), ${summary.steps} steps, ` +
-      `${summary.acknowledgements} acknowledged syncs, ${summary.verified} records and ${summary.pastStates} past states compared, ` +
-      `${summary.lost} unacknowledged steps lost, ${summary.checks + 1} whole stores checked`,
+    `${done} cycles: ${kills} kills (${earlyKills} while a mount started), ${steps} steps, ${acknowledgements} acknowledged syncs, ` +
+      `${verified} records and ${pastStates} past states compared, ${lost} unacknowledged steps lost, ${checks + 1} whole stores checked`,
   );
 }
 for (const problem of problems) say(problem);

@@ -12,7 +12,7 @@ import * as fs from 'node:fs';
 import * as net from 'node:net';
 import * as path from 'node:path';
 import { LsnfsError, systemErrorCode } from '../errors.ts';
-import { readStoreFile, replaceStoreFile } from '../storage/store-files.ts';
+import { openStoreFile, readStoreFile, replaceStoreFile } from '../storage/store-files.ts';
 
 export interface Owner {
   pid: number;
@@ -58,8 +58,7 @@ export class StoreLock {
       const owner = readOwner(directory);
       if (owner !== undefined && owner.pid !== process.pid && isAlive(owner)) throw inUse(directory, owner);
       const self: Owner = { pid: process.pid, startTicks: startTicks(process.pid) ?? '', mountpoint };
-      const temporary = `${LOCK_FILE}.${process.pid}`;
-      replaceStoreFile(directory, LOCK_FILE, temporary, `${JSON.stringify(self)}\n`);
+      writeOwner(directory, `${JSON.stringify(self)}\n`);
     } catch (error) {
       server.close();
       throw error;
@@ -84,6 +83,32 @@ function bind(name: string): Promise<net.Server | undefined> {
     });
     server.listen({ path: name }, () => resolve(server));
   });
+}
+
+/** On a full disk the file of an owner that crashed is written over, or an empty one has to do: the socket is the arbiter. */
+function writeOwner(directory: string, text: string): void {
+  const temporary = `${LOCK_FILE}.${process.pid}`;
+  try {
+    replaceStoreFile(directory, LOCK_FILE, temporary, text);
+    return;
+  } catch (error) {
+    if (!isFull(error)) throw error;
+    fs.rmSync(path.join(directory, temporary), { force: true });
+  }
+  const descriptor = openStoreFile(directory, LOCK_FILE, { access: 'write', create: true });
+  try {
+    // Not cut off, which would give its block away; blanks at the end of JSON say nothing.
+    fs.writeSync(descriptor, text.padEnd(fs.fstatSync(descriptor).size), 0);
+  } catch (error) {
+    if (!isFull(error)) throw error;
+  } finally {
+    fs.closeSync(descriptor);
+  }
+}
+
+function isFull(error: unknown): boolean {
+  const code = systemErrorCode(error);
+  return code === 'ENOSPC' || code === 'EDQUOT';
 }
 
 /** Who owns the store according to its lock file, whether or not that process still lives. */

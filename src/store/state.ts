@@ -47,8 +47,11 @@ export interface StateReader {
  */
 export interface LiveState extends StateReader {
   readonly readOnly: boolean;
-  /** Opens an operation. @throws LsnfsError READ_ONLY, STORE_FAILED or NO_SPACE. */
-  begin(): void;
+  /**
+   * Opens an operation. One that `frees`, for it only takes away, is let through on a full disk.
+   * @throws LsnfsError READ_ONLY, STORE_FAILED, NO_SPACE or NO_DESCRIPTORS.
+   */
+  begin(frees?: boolean): void;
   /** Ends the operation. Returns the LSN at which it ends; it is durable once `durableLsn` reaches that. */
   commit(): number;
   rollback(): void;

@@ -224,8 +224,7 @@ export class Store {
       },
       relieve: () => {
         const { dirtyCount, pageSize } = this.live.pages;
-        if (dirtyCount * pageSize > RELIEF_FACTOR * this.settings.checkpointDirtyBytes)
-          this.relieve();
+        if (dirtyCount * pageSize > RELIEF_FACTOR * this.settings.checkpointDirtyBytes) this.relieve();
       },
       admit: (frees) => this.admit(frees),
       admitData: (pages) => this.admitData(pages),
@@ -526,7 +525,7 @@ export class Store {
     const { pageSize } = this.control;
     const pages = this.live.pages.dirtyCount * 1.25 - this.freeSpace.freePages;
     const free = this.directory.freeBytes();
-    const needed = Math.ceil(pages * pageSize) + CHECKPOINT_ROOM;
+    const needed = Math.ceil(Math.max(0, pages) * pageSize) + CHECKPOINT_ROOM;
     if (free >= needed) return true;
     const message = `the file system that holds ${this.directory.path} has ${free} bytes left of ${needed} that a checkpoint may need`;
     this.postpone(new LsnfsError('NO_SPACE', message, { free, needed }));

@@ -80,8 +80,8 @@ export class LiveCore extends Core {
     state.onReset(() => this.reset());
   }
 
-  begin(): void {
-    this.live.begin();
+  begin(frees = false): void {
+    this.live.begin(frees);
     this.now(this.time);
   }
 
@@ -89,13 +89,13 @@ export class LiveCore extends Core {
    * Begins a change that nobody asked for (an access time, an orphan). A full or failed store can still be read
    * and closed: returns false, and the change is left out.
    */
-  beginOptional(): boolean {
+  beginOptional(frees = false): boolean {
     if (this.live.readOnly) return false;
     try {
-      this.begin();
+      this.begin(frees);
       return true;
     } catch (error) {
-      if (error instanceof LsnfsError && (error.errno === 'ENOSPC' || error.errno === 'EROFS')) return false;
+      if (error instanceof LsnfsError && ['ENOSPC', 'ENFILE', 'EROFS'].includes(error.errno)) return false;
       throw error;
     }
   }

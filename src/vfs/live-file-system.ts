@@ -99,7 +99,7 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
       (accessSeconds === inode.changeSeconds && accessNanoseconds <= inode.changeNanoseconds);
     // A time of creation needs no update within its own clock tick: it would be the same.
     if (!due || (seconds === accessSeconds && this.accessTime.nanoseconds === accessNanoseconds)) return;
-    if (!core.beginOptional()) return;
+    if (!core.beginOptional(true)) return;
     try {
       inode.accessSeconds = core.time.seconds;
       inode.accessNanoseconds = core.time.nanoseconds;
@@ -118,7 +118,7 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
     if (handle !== undefined && changes.size !== undefined && !handle.writable)
       throw new PosixError('EINVAL');
     checkAttributes(core, caller, inode, changes, handle?.writable ?? false);
-    core.begin();
+    core.begin(changes.size !== undefined && changes.size < inode.size);
     try {
       applyAttributes(core, this.content, caller, inode, changes);
       core.putInode(inode);
@@ -240,7 +240,7 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
 
   private remove(directory: Inode, name: Uint8Array, inode: Inode): void {
     const { core } = this;
-    core.begin();
+    core.begin(true);
     try {
       core.removeEntry(directory, name, inode);
       core.dropLink(inode);

@@ -40,36 +40,90 @@ interface Report {
   readonly states: number;
 }
 
+/** The programs that write, each below a directory of its own, and what they find. */
+export class Writers {
+  /** Steps done, syncs acknowledged; records and past states compared; steps that were begun and did not survive. */
+  readonly totals = { steps: 0, acknowledgements: 0, verified: 0, pastStates: 0, lost: 0 };
+  private readonly programs: PythonProgram[];
+
+  constructor(where: MountedStore, random: Random) {
+    this.programs = WRITERS.map((writer) => {
+      const directory = `${where.mountpoint}/writer-${writer}`;
+      const words = [scriptPath('records.py'), directory, where.store, String(writer), String(random.next())];
+      return new PythonProgram(words, '/');
+    });
+  }
+
+  /** Returns when all of them write. */
+  async start(): Promise<void> {
+    for (const program of this.programs) program.go('{"do": "write"}');
+    for (const program of this.programs) await answer(program);
+  }
+
+  /** Has them stop. */
+  stop(): void {
+    for (const program of this.programs) program.go('{"do": "stop"}');
+  }
+
+  /** Waits until each has stopped. Returns the error that ended it, null for none. */
+  async stopped(): Promise<(string | null)[]> {
+    const reasons: (string | null)[] = [];
+    for (const program of this.programs) {
+      reasons.push((await answer<{ stopped: string | null }>(program)).stopped);
+    }
+    return reasons;
+  }
+
+  /** Compares what is there with what was done. Returns what is wrong, a paragraph each. */
+  async verify(): Promise<string[]> {
+    const { totals } = this;
+    for (const program of this.programs) program.go(`{"do": "verify", "past": ${PAST_STATES}}`);
+    const reports: Report[] = [];
+    for (const program of this.programs) reports.push(await answer<Report>(program));
+    const problems = reports.flatMap((report) => report.problems);
+    reports.forEach((report, index) => {
+      totals.verified += report.records;
+      totals.pastStates += report.states;
+      totals.lost += report.begun - report.survived;
+      const { lost } = report;
+      if (lost === null) return;
+      reports.forEach((other, otherIndex) => {
+        if (other.began <= lost.ended) return;
+        problems.push(
+          `writer ${WRITERS[index]} lost its step ${lost.step}, which was over before writer ${WRITERS[otherIndex]} began its step ${other.survived}, which survived`,
+        );
+      });
+    });
+    const sum = (of: (report: Report) => number): number =>
+      reports.reduce((total, report) => total + of(report), 0);
+    totals.steps = sum((report) => report.begun);
+    totals.acknowledgements = sum((report) => report.acknowledgements);
+    return problems;
+  }
+
+  async end(): Promise<void> {
+    for (const program of this.programs) await program.end();
+  }
+}
+
+async function answer<Result>(program: PythonProgram): Promise<Result> {
+  return JSON.parse(await program.line()) as Result;
+}
+
 export interface KillSummary {
   cycles: number;
   kills: number;
   /** Of them, while a mount started. */
   earlyKills: number;
-  steps: number;
-  acknowledgements: number;
-  /** Records compared with what was done, each in each cycle. */
-  verified: number;
-  pastStates: number;
-  /** Steps that were completed, not acknowledged, and did not survive. */
-  lost: number;
+  /** Whole stores checked. */
   checks: number;
 }
 
 export class KillCycles {
-  readonly summary: KillSummary = {
-    cycles: 0,
-    kills: 0,
-    earlyKills: 0,
-    steps: 0,
-    acknowledgements: 0,
-    verified: 0,
-    pastStates: 0,
-    lost: 0,
-    checks: 0,
-  };
+  readonly summary: KillSummary = { cycles: 0, kills: 0, earlyKills: 0, checks: 0 };
+  readonly writers: Writers;
   private readonly where: MountedStore;
   private readonly random: Random;
-  private readonly writers: PythonProgram[];
   /** How long a mount takes to answer, in milliseconds. */
   private startMs = 400;
 
@@ -77,11 +131,7 @@ export class KillCycles {
   constructor(where: MountedStore, random: Random) {
     this.where = where;
     this.random = random;
-    this.writers = WRITERS.map((writer) => {
-      const directory = `${where.mountpoint}/writer-${writer}`;
-      const words = [scriptPath('records.py'), directory, where.store, String(writer), String(random.next())];
-      return new PythonProgram(words, '/');
-    });
+    this.writers = new Writers(where, random);
   }
 
   /** Runs one cycle. Returns what is wrong, a paragraph each. */
@@ -89,13 +139,11 @@ export class KillCycles {
     this.summary.cycles++;
     const problems = await this.startAndVerify();
     if (problems.length > 0) return problems;
-    for (const writer of this.writers) writer.go('{"do": "write"}');
-    for (const writer of this.writers) await answer(writer);
+    await this.writers.start();
     await sleep(this.random.below(options.loadMs));
     await this.kill();
-    for (const writer of this.writers) {
-      const { stopped } = await answer<{ stopped: string | null }>(writer);
-      if (stopped === null || !DIED.includes(stopped)) problems.push(`a writer was told: ${stopped}`);
+    for (const reason of await this.writers.stopped()) {
+      if (reason === null || !DIED.includes(reason)) problems.push(`a writer was told: ${reason}`);
     }
     if (options.check) {
       this.summary.checks++;
@@ -118,7 +166,7 @@ export class KillCycles {
     const start = performance.now();
     if (!(await where.startForeground().ready)) return [`the store cannot be mounted:\n${where.log}`];
     this.startMs = performance.now() - start;
-    return this.verify();
+    return this.writers.verify();
   }
 
   private settings(): Partial<Settings> {
@@ -136,37 +184,7 @@ export class KillCycles {
     await this.where.kill();
   }
 
-  private async verify(): Promise<string[]> {
-    const { summary } = this;
-    for (const writer of this.writers) writer.go(`{"do": "verify", "past": ${PAST_STATES}}`);
-    const reports: Report[] = [];
-    for (const writer of this.writers) reports.push(await answer<Report>(writer));
-    const problems = reports.flatMap((report) => report.problems);
-    reports.forEach((report, index) => {
-      summary.verified += report.records;
-      summary.pastStates += report.states;
-      summary.lost += report.begun - report.survived;
-      const { lost } = report;
-      if (lost === null) return;
-      reports.forEach((other, otherIndex) => {
-        if (other.began <= lost.ended) return;
-        problems.push(
-          `writer ${WRITERS[index]} lost its step ${lost.step}, which was over before writer ${WRITERS[otherIndex]} began its step ${other.survived}, which survived`,
-        );
-      });
-    });
-    const sum = (of: (report: Report) => number): number =>
-      reports.reduce((total, report) => total + of(report), 0);
-    summary.steps = sum((report) => report.begun);
-    summary.acknowledgements = sum((report) => report.acknowledgements);
-    return problems;
+  end(): Promise<void> {
+    return this.writers.end();
   }
-
-  async end(): Promise<void> {
-    for (const writer of this.writers) await writer.end();
-  }
-}
-
-async function answer<Result>(writer: PythonProgram): Promise<Result> {
-  return JSON.parse(await writer.line()) as Result;
 }

@@ -21,10 +21,14 @@ be in the midst of one of them, whose kind says what that may be:
     pages       one cached write: each page of 4,096 bytes as before or after, so a record within one page is whole
     bytes       stores to a mapping, which the kernel may write back between two of them
 
+When the daemon refuses a step for want of space or descriptors, writing ends; what was refused must not have happened, or
+in part where the kind of the step says so, and is taken away before the next step: what the kernel still holds of it goes too.
+
 Every record names its writer, its file and its step, and has a checksum: what does not belong is told by name.
 Between two steps, after a sync, the program at times asks the daemon for the durable LSN and notes the model with it:
 its part of that state can never change again.
 """
+import errno
 import json
 import mmap
 import os
@@ -43,6 +47,7 @@ SLOT = 512
 SLOTS = 64
 LARGE_UNIT = 64 * 1024
 NOTES_KEPT = 40
+REFUSALS = (errno.ENOSPC, errno.ENFILE, errno.EMFILE)
 
 
 class Link(str):
@@ -166,8 +171,10 @@ class Step:
 
     def may_be(self, found):
         """Whether its file may have this content in the midst of the step."""
-        if self.kind == "atomic" or not isinstance(found, bytes):
+        if not isinstance(found, bytes) or self.after is None:
             return False
+        if self.kind == "atomic":
+            return found == self.after  # done, and refused all the same: what failed was the sync
         return mixed(found, self.before, self.after, PAGE if self.kind == "pages" else 1)
 
 
@@ -186,6 +193,8 @@ class Writer:
         self.acknowledgements = 0
         self.notes = []
         self.trail = []
+        # The step that was refused last.
+        self.refused = None
 
     # Steps.
 
@@ -486,11 +495,27 @@ class Writer:
 
     def write(self):
         self.prepare()
+        self.remove_refused()
         say({"writing": True})
         while not select.select([sys.stdin], [], [], 0)[0]:
-            self.random.choice(self.STEPS)(self)
+            try:
+                self.random.choice(self.STEPS)(self)
+            except OSError as problem:
+                if problem.errno in REFUSALS and self.pending and self.pending[-1].ended is None:
+                    self.refused = self.pending[-1]
+                    self.refused.apply = lambda model: None
+                raise
             if self.random.random() < 0.02:
                 self.note()
+
+    def remove_refused(self):
+        step, self.refused = self.refused, None
+        if step is None or step.after is None or not os.path.lexists(self.path(step.name)):
+            return
+        self.next()
+        self.begin(f"unlink {step.name}", lambda model: step.name in model.names and model.remove(step.name))
+        os.unlink(self.path(step.name))
+        self.end(False)
 
     def verify(self, past):
         """Finds the step up to which everything survived, and goes on from there."""
@@ -501,6 +526,7 @@ class Writer:
         began = self.acknowledged_began
         lost = list(self.pending)
         closest = None
+        partial = ""
         while differences := model.differences(found):
             if closest is None or len(differences) < len(closest[1]):
                 closest = (survived, differences)
@@ -508,9 +534,13 @@ class Writer:
             if step is None:
                 problems.append(self.explain(*closest))
                 break
+            later = model.copy()
+            step.apply(later)
             if set(differences) == {step.name} and step.may_be(differences[step.name][1]):
-                break  # in the midst of it
-            step.apply(model)
+                if later.differences(found):
+                    partial = f"{step.name}: {describe(step.before)} before, {describe(differences[step.name][1])} found; "
+                    break  # in the midst of it
+            model = later
             survived, began = step.number, step.began
             lost.pop(0)
         # Steps that change nothing may or may not have been done: neither did they survive, nor were they lost.
@@ -527,10 +557,11 @@ class Writer:
             "survived": survived,
             "acknowledgements": self.acknowledgements,
             "began": began,
-            "lost": completed and {"ended": completed.ended, "step": f"{completed.number} ({completed.label})"},
+            "lost": completed and {"ended": completed.ended, "step": f"{completed.number} ({completed.label}; {partial}last steps: {', '.join(self.trail)})"},
             "records": len(found.files),
         }
         self.model = found
+        self.refused = None
         self.acknowledged = found.copy()
         self.acknowledged_step = self.begun
         self.pending = []

@@ -1,0 +1,71 @@
+/** The disk below a store fills up, stays full over a crash, and has room again. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Writers } from '../helpers/kill-cycles.ts';
+import { mountTest, sayWhySkipped } from '../helpers/mount-test.ts';
+import { MountedStore } from '../helpers/mounted-store.ts';
+import { Random, seedOf } from '../helpers/random.ts';
+
+sayWhySkipped();
+
+const FULL = 'No space left on device';
+
+interface Status {
+  readonly failure: string | null;
+}
+
+const DISKS = [
+  ['tmpfs', 'mount -t tmpfs -o size=40m lsnfs-test "$PWD"'],
+  [
+    'ext4',
+    'truncate -s 48M ../image; mkfs.ext4 -q -m 0 -O ^has_journal ../image; mount -o loop ../image "$PWD"',
+  ],
+] as const;
+
+for (const [kind, prepareDisk] of DISKS) {
+  mountTest(`${kind}: full is ENOSPC and nothing else; when there is room it goes on`, async (t) => {
+    const random = new Random(seedOf(t, 'full disk'));
+    const where = await MountedStore.createUnmounted(t, {
+      prepareDisk,
+      segmentSize: 1024 * 1024,
+      settings: { checkpointIntervalMs: 20, commitIntervalMs: 20 },
+    });
+    const writers = new Writers(where, random);
+    t.teardown(() => writers.end());
+    t.true(await where.startForeground().ready, where.log);
+    await where.shell('mkdir old; for i in $(seq 30); do seq 100 > old/$i; done; sync .');
+    const fill = () => where.shell('dd if=/dev/zero of=foreign bs=64k status=none || true', where.disk);
+    for (let round = 0; round < 2; round++) {
+      // All the room that is left goes to something else, at once, in the middle of the work.
+      await writers.start();
+      await sleep(100 + random.below(300));
+      await fill();
+      t.deepEqual([...new Set(await writers.stopped())], [FULL], where.log);
+      const status = (await where.ask('status', {})) as Status;
+      t.is(status.failure, null, where.log);
+      t.is(await where.shell("ls -lR > /dev/null; df --output=avail . | tail -n 1 | tr -d ' '"), '0\n');
+      await where.shell(`rm old/${round + 1}*; test "$(ls old | grep -c '^${round + 1}')" = 0; sync old`);
+      if (round === 1) {
+        await where.kill();
+        t.true(await where.startForeground().ready, where.log);
+        t.deepEqual(await writers.verify(), [], 'recovered on the full disk');
+        t.is(await where.shell('ls old | grep -c "^2" || true'), '0\n');
+      }
+      await where.shell('rm foreign', where.disk);
+      await writers.start();
+      await sleep(200);
+      writers.stop();
+      t.deepEqual(await writers.stopped(), [null, null, null, null], where.log);
+      await where.kill();
+      t.true(await where.startForeground().ready, where.log);
+      t.deepEqual(await writers.verify(), [], `round ${round}`);
+    }
+    await writers.start();
+    await fill();
+    await writers.stopped();
+    await where.unmount();
+    t.true(await where.startForeground().ready, where.log);
+    t.deepEqual(await writers.verify(), [], 'unmounted and mounted on the full disk');
+    await where.shell('rm foreign', where.disk);
+    t.log(JSON.stringify(writers.totals));
+  });
+}
