@@ -1,25 +1,25 @@
 /**
  * Text from a store on a terminal. Names and messages are whatever somebody put there; what could steer a terminal or
- * reorder a line (control and format characters, line separators, halves of surrogate pairs) is shown as escapes.
+ * reorder a line (control characters, separators of lines, marks of writing direction, halves of surrogate pairs) is
+ * shown as escapes. Joiners stay: words of some languages, and emoji, need them.
  */
 import { formatTime } from '../src/history/targets.ts';
 
-/** The text with "\\u{…}" for every character that is not to be seen as itself. */
+const STEERING = /[\p{Cc}\p{Zl}\p{Zp}\p{Surrogate}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/gu;
+
+/** The text with "\\uXXXX" for every character that is not to be seen as itself. */
 export function visible(text: string): string {
-  return text.replace(
-    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Surrogate}]/gu,
-    (character) => `\\u${character.codePointAt(0)!.toString(16).padStart(4, '0')}`,
-  );
+  return text.replace(STEERING, escapeOf);
+}
+
+/** Each of them is one UTF-16 unit. */
+function escapeOf(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }
 
 /** JSON in which no character can steer a terminal: equal to `JSON.stringify` for whoever parses it. */
 export function visibleJson(value: unknown): string {
-  return JSON.stringify(value).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
-    character
-      .split('')
-      .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
-      .join(''),
-  );
+  return JSON.stringify(value).replace(STEERING, escapeOf);
 }
 
 /** RFC 3339 with microseconds; a number from a damaged block may be no date. */

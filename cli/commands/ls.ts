@@ -6,6 +6,7 @@ import type { EntryType } from '../../src/plugin/view.ts';
 import { jsonOption, TARGET_HELP } from '../command.ts';
 import { formatTime, write } from '../output.ts';
 import { listPages, withTarget } from '../target.ts';
+import { visibleJson } from '../text.ts';
 
 interface Options {
   long?: boolean;
@@ -30,7 +31,7 @@ export function register(program: Command): void {
             (entry) => options.all || !page.directory || !entry.name.startsWith('.'),
           );
           if (entries.length === 0) continue;
-          if (options.json) await write((first ? '' : ',') + JSON.stringify(entries).slice(1, -1));
+          if (options.json) await write((first ? '' : ',') + visibleJson(entries).slice(1, -1));
           else await write(options.long ? formatLong(entries) : formatShort(entries));
           first = false;
         }

@@ -4,6 +4,7 @@ import type { SnapshotRow } from '../../src/plugin/operations.ts';
 import { jsonOption, TARGET_HELP } from '../command.ts';
 import { formatTable, formatTime, printJson, printLine, write } from '../output.ts';
 import { withTarget } from '../target.ts';
+import { visible } from '../text.ts';
 
 export function register(program: Command): void {
   const snapshot = program.command('snapshot').description('Name states, list the names, delete them.');
@@ -20,7 +21,7 @@ export function register(program: Command): void {
         session.execute('snapshotCreate', args),
       )) as SnapshotRow;
       if (options.json) await printJson(row);
-      else await printLine(`Made snapshot ${row.name} at LSN ${row.lsn}.`);
+      else await printLine(`Made snapshot ${visible(row.name)} at LSN ${row.lsn}.`);
     });
   jsonOption(create);
 
@@ -56,7 +57,7 @@ export function register(program: Command): void {
     .action(async (target: string, name: string, options: { json?: boolean }) => {
       await withTarget(target, (session) => session.execute('snapshotDelete', { name }));
       if (options.json) await printJson({ name });
-      else await printLine(`Deleted snapshot ${name}.`);
+      else await printLine(`Deleted snapshot ${visible(name)}.`);
     });
   jsonOption(remove);
 }

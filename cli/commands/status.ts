@@ -4,6 +4,7 @@ import type { ScrubStatus } from '../../src/index.ts';
 import { jsonOption, TARGET_HELP } from '../command.ts';
 import { formatBytes, formatTime, printJson, write } from '../output.ts';
 import { withTarget } from '../target.ts';
+import { visible } from '../text.ts';
 import { countOf, progressText } from '../verifying.ts';
 
 /** What `status` reports at least; members that a newer daemon adds are passed on in --json. */
@@ -59,7 +60,7 @@ function formatStatus(status: Status): string {
     ['Scrub', scrubText(status.scrub)],
     ['Pages', `${status.pages.total} of ${status.pageSize} bytes, ${status.pages.free} free`],
   ];
-  return rows.map(([name, value]) => `${`${name}:`.padEnd(12)}${value}\n`).join('');
+  return rows.map(([name, value]) => `${`${name}:`.padEnd(12)}${visible(value)}\n`).join('');
 }
 
 function scrubText(scrub: ScrubStatus | undefined): string {

@@ -1,8 +1,9 @@
 import test from 'ava';
-import { parseDuration, parsePageSize } from '../../cli/arguments.ts';
+import { parseCount, parseDuration, parseLsnArgument, parsePageSize } from '../../cli/arguments.ts';
 import { sentenceOf, UsageError } from '../../cli/failure.ts';
 import { describeUsers } from '../../cli/mount-users.ts';
 import { formatBytes, formatTable, formatTime } from '../../cli/output.ts';
+import { visible, visibleJson } from '../../cli/text.ts';
 import { CorruptPageError, LsnfsError } from '../../src/errors.ts';
 
 test('durations', (t) => {
@@ -80,4 +81,24 @@ test('who keeps a mount busy', (t) => {
   const user = (pid: number) => ({ pid, command: `c${pid}` });
   t.is(describeUsers([user(1)]), 'c1 (1)');
   t.is(describeUsers([1, 2, 3, 4, 5].map(user)), 'c1 (1), c2 (2), c3 (3) and 2 more');
+});
+
+test('LSNs in every form, and counts', (t) => {
+  for (const text of ['1234', 'lsn-1234', '@lsn-1234', '0/4D2']) t.is(parseLsnArgument(text), 1234, text);
+  for (const text of ['', 'x', '-1', '1.5', '@1234x', '9'.repeat(17)])
+    t.throws(() => parseLsnArgument(text), undefined, text);
+  t.is(parseCount('7'), 7);
+  for (const text of ['0', '-1', '1.5', '', '1e3']) t.throws(() => parseCount(text), undefined, text);
+});
+
+test('what could steer a terminal is escaped, and nothing else', (t) => {
+  t.is(
+    visible('a\u001b[2J\u009b1m\u202e\u2028\u007f\ud800'),
+    'a\\u001b[2J\\u009b1m\\u202e\\u2028\\u007f\\ud800',
+  );
+  const harmless = 'ü ﷽ 👩\u200d💻 \u0645\u06cc\u200c\u062e';
+  t.is(visible(harmless), harmless);
+  const value = { name: '\u001b\u009b\u202e\u007f', other: harmless, half: '\udc80' };
+  t.notRegex(visibleJson(value), /[\p{Cc}\u202e]/u);
+  t.deepEqual(JSON.parse(visibleJson(value)), value);
 });

@@ -140,13 +140,7 @@ test('a line a record, then the end; bounds in every form of an LSN; nothing is 
   );
   t.regex(await lsnfsOutput('waldump', store, '--stats'), /\nRECORD .*\n(?:.*\n)*WRITE +250 /);
   t.deepEqual(contentOf(store), before);
-  for (const wrong of [
-    ['--from', 'x'],
-    ['--limit', '0'],
-    ['--to', '-1'],
-  ]) {
-    t.is((await lsnfs('waldump', store, ...wrong)).code, 2, wrong.join(' '));
-  }
+  t.is((await lsnfs('waldump', store, '--from', 'x')).code, 2);
 });
 
 test('damage is named with expected and found, and what stands behind it is printed', async (t) => {

@@ -201,6 +201,12 @@ mountTest("with umask 000 in a user's store: everything is private, and the user
   const names = readdirSync(store, { recursive: true, encoding: 'utf8' });
   for (const name of ['control.sock', 'lock', 'lsnfs.log', 'wal/0000000000200000'])
     t.true(names.includes(name), name);
+  // Tools that only look work on the mount, too.
+  const data = await lsnfs('controldata', mountpoint);
+  t.regex(data.stdout, new RegExp(`^in use by: +process ${mounted.pid}, mounted on ${mountpoint}$`, 'm'));
+  const dump = await lsnfs('waldump', mountpoint, '--stats');
+  t.is(dump.code, 0, dump.stderr);
+  t.regex(dump.stdout, /^SNAPSHOT +1 /m);
   const socket = join(store, 'control.sock');
   const ask = async (uid: number) =>
     (await runProgram('python3', ['-c', ASK, socket, String(uid)])).stdout.trim();
