@@ -16,6 +16,7 @@ import { LsnfsError } from '../errors.ts';
 import { formatTime } from '../history/targets.ts';
 import type { StorageDirectory } from '../storage/device.ts';
 import { FileDirectory } from '../storage/file-device.ts';
+import { checkStoreDirectory } from '../storage/store-files.ts';
 import type { CheckProgress } from '../store/check-context.ts';
 import { findStoreId, settingsOrDefaults } from '../store/check-control.ts';
 import type { Finding } from '../store/check-damage.ts';
@@ -324,6 +325,7 @@ export async function verifyClosedStore(
   const kind = options.kind ?? 'check';
   if (!fs.statSync(path, { throwIfNoEntry: false })?.isDirectory())
     throw new LsnfsError('NO_STORE', `there is no store at ${path}`, { store: path });
+  checkStoreDirectory(path);
   const directory = new FileDirectory(path);
   if (!directory.exists(CONTROL_NAME) && !directory.exists(DATA_NAME))
     throw new LsnfsError('NO_STORE', `${path} is not a store: it has neither a control block nor data`, {

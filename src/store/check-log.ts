@@ -81,7 +81,7 @@ export class LogCheck {
     // The checkpoint record was durable before the slot was written; a new store has none.
     const first = checkpoint.position === FIRST_LSN && checkpoint.lsn === FIRST_LSN;
     this.seenCheckpoint = first;
-    this.knownDurableLsn = options.durableLsn ?? checkpoint.position + (first ? 0 : FRAME_ALIGNMENT);
+    this.knownDurableLsn = options.durableLsn ?? (first ? 0 : checkpoint.position + FRAME_ALIGNMENT);
     if (options.root !== undefined) this.state = new TreeState(options.cache, options.root, false);
   }
 

@@ -1,5 +1,5 @@
 /**
- * What the check of a file system knows of each inode: columns of numbers, 32 bytes an inode and 44 more for a
+ * What the check of a file system knows of each inode: columns of numbers, 40 bytes an inode and 44 more for a
  * directory. Inodes are found by binary search as long as they come in the order of their numbers, as a scan gives
  * them; those that come later are in a map.
  */
@@ -8,9 +8,6 @@ import { S_IFDIR, S_IFMT } from './file-system.ts';
 
 const EXISTS = 0x10;
 const ORPHAN = 0x20;
-/** Entries of different types mean the inode. */
-const SEVERAL_TYPES = 0x40;
-const TYPE = 0x0f;
 /** An inode that is no directory, as far as is known. */
 const NO_DIRECTORY = 0xffffffff;
 
@@ -32,6 +29,9 @@ export class InodeTable {
   private pageCounts = new Float64Array(1024);
   private linkCounts = new Uint32Array(1024);
   private entryCounts = new Uint32Array(1024);
+  /** Sums over the entries that mean the inode, of their types and of the squares of these: enough to see if all agree. */
+  private typeSums = new Uint32Array(1024);
+  private typeSquares = new Uint32Array(1024);
   private directories = new Uint32Array(1024);
   private modes = new Uint16Array(1024);
   private flags = new Uint8Array(1024);
@@ -79,6 +79,8 @@ export class InodeTable {
     this.pageCounts = grownFloat(this.pageCounts);
     this.linkCounts = grownU32(this.linkCounts);
     this.entryCounts = grownU32(this.entryCounts);
+    this.typeSums = grownU32(this.typeSums);
+    this.typeSquares = grownU32(this.typeSquares);
     this.directories = grownU32(this.directories);
     const modes = new Uint16Array(this.modes.length * 2);
     modes.set(this.modes);
@@ -134,8 +136,10 @@ export class InodeTable {
   }
   /** The type that these entries say, as bits of a mode; 0 if there is none, -1 if they differ. */
   entryType(row: number): number {
-    const flags = this.flags[row]!;
-    return (flags & SEVERAL_TYPES) !== 0 ? -1 : (flags & TYPE) << 12;
+    const entries = this.entryCounts[row]!;
+    if (entries === 0) return 0;
+    const type = this.typeSums[row]! / entries;
+    return Number.isInteger(type) && this.typeSquares[row] === entries * type * type ? type << 12 : -1;
   }
 
   /** Of a directory: as its record says. */
@@ -193,13 +197,8 @@ export class InodeTable {
   changeMeanings(row: number, sign: 1 | -1, type: number, parent: number): void {
     this.entryCounts[row]! += sign;
     const said = type >>> 12;
-    let flags = this.flags[row]!;
-    if (this.entryCounts[row] === 0) flags &= ~(TYPE | SEVERAL_TYPES);
-    else if (sign > 0) {
-      if ((flags & TYPE) === 0) flags |= said;
-      else if ((flags & TYPE) !== said) flags |= SEVERAL_TYPES;
-    }
-    this.flags[row] = flags;
+    this.typeSums[row]! += sign * said;
+    this.typeSquares[row]! += sign * said * said;
     if (type !== S_IFDIR) return;
     const directory = this.directory(row);
     if (sign > 0) this.entryParents[directory] = parent;
