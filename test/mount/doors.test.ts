@@ -146,18 +146,6 @@ mountTest(
   },
 );
 
-mountTest('without --allow-other nobody else gets in', async (t) => {
-  const mounted = await MountedStore.create(t);
-  chmodSync(mounted.base, 0o755);
-  await mounted.shell('echo x > f; chmod 666 f');
-  const { code, stderr } = await runProgram('setpriv', [
-    ...[`--reuid=${BEN}`, `--regid=${BEN}`, '--clear-groups'],
-    ...['cat', join(mounted.mountpoint, 'f')],
-  ]);
-  t.is(code, 1);
-  t.regex(stderr, /Permission denied/);
-});
-
 /** Every entry of the store as "kind mode owner name", but for those that are as they should be. */
 function openDoors(store: string, uid: number): string[] {
   return ['.', ...readdirSync(store, { recursive: true, encoding: 'utf8' })].flatMap((name) => {
@@ -255,24 +243,39 @@ mountTest("the daemon's log and socket: links in their places are not followed",
   t.is(lstatSync(victim).mode & 0o777, 0o644);
 });
 
-mountTest('plugins of a store are loaded by mount --plugins only', async (t) => {
-  const module = `import { writeFileSync } from 'node:fs';
+mountTest(
+  'plugins of a store are loaded by mount --plugins only; without --allow-other nobody else gets in',
+  async (t) => {
+    const module = `import { writeFileSync } from 'node:fs';
     export default (database) => { writeFileSync(database.path + '/../ran', 'x'); return {}; };`;
-  const mounted = await MountedStore.createUnmounted(t);
-  const ran = join(mounted.disk, 'ran');
-  writeFileSync(join(mounted.disk, 'plugin.mjs'), module);
-  writeFileSync(
-    join(mounted.store, 'lsnfs.json'),
-    JSON.stringify({ plugins: [join(mounted.disk, 'plugin.mjs')] }),
-  );
-  t.regex(await mounted.mount(), /names plugins .* which were not loaded/);
-  await mounted.unmount();
-  t.is(lstatSync(ran, { throwIfNoEntry: false }), undefined);
-  t.is(await mounted.mount('--plugins'), '');
-  await mounted.unmount();
-  t.is(readFileSync(ran, 'utf8'), 'x');
-  mounted.configure({});
-});
+    const mounted = await MountedStore.createUnmounted(t);
+    const ran = join(mounted.disk, 'ran');
+    writeFileSync(join(mounted.disk, 'plugin.mjs'), module);
+    writeFileSync(
+      join(mounted.store, 'lsnfs.json'),
+      JSON.stringify({ plugins: [join(mounted.disk, 'plugin.mjs')] }),
+    );
+    t.regex(await mounted.mount(), /names plugins .* which were not loaded/);
+    await mounted.unmount();
+    t.is(lstatSync(ran, { throwIfNoEntry: false }), undefined);
+    t.is(await mounted.mount('--plugins'), '');
+    chmodSync(mounted.base, 0o755);
+    await mounted.shell('echo x > f; chmod 666 f');
+    const words = [
+      `--reuid=${BEN}`,
+      `--regid=${BEN}`,
+      '--clear-groups',
+      'cat',
+      join(mounted.mountpoint, 'f'),
+    ];
+    const { code, stderr } = await runProgram('setpriv', words);
+    t.is(code, 1);
+    t.regex(stderr, /Permission denied/);
+    await mounted.unmount();
+    t.is(readFileSync(ran, 'utf8'), 'x');
+    mounted.configure({});
+  },
+);
 
 mountTest('a directory that begins with a dash is a directory', async (t) => {
   const outcome = await lsnfs('unmount', '--', '-l');
