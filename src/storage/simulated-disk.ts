@@ -22,6 +22,7 @@
  * Nothing here depends on time: a sync that somebody awaits ends in the next turn of the event loop, or, with
  * `holdSyncs`, when `land` says so, in any order. With the same seed the same calls give the same bytes.
  */
+import { createHash } from 'node:crypto';
 import { assert, type LsnfsError } from '../errors.ts';
 import type { Device, StorageDirectory } from './device.ts';
 import { deviceError } from './file-device.ts';
@@ -151,6 +152,10 @@ export class SimulatedDisk implements StorageDirectory {
   fault: ((operation: DiskOperation) => Fault | undefined) | undefined;
   /** Whether syncs that are awaited wait for `land`. */
   holdSyncs = false;
+  /** The capacity is a quota, of which `freeBytes` knows nothing: writes beyond it fail with EDQUOT. */
+  isQuota = false;
+  /** Devices that are open. */
+  openDevices = 0;
   /** Operations so far. */
   operations = 0;
   private readonly random: Below | undefined;
@@ -205,6 +210,19 @@ export class SimulatedDisk implements StorageDirectory {
   /** A copy with all that is not durable yet: what the next process finds after this one was killed. */
   clone(): SimulatedDisk {
     return this.copy((file) => file.clone(), this.names, this.durableNames, this.pendingNames);
+  }
+
+  /** A text that differs for disks that differ in what is durable, or in what programs read. */
+  fingerprint(): string {
+    const describe = (names: Names, bytes: (file: DiskFile) => SparseBytes): string[] =>
+      [...names.files].map(([name, file]) => `${name} ${bytes(file).fingerprint()}`).sort();
+    const parts = [
+      ...describe(this.durableNames, (file) => file.durable),
+      ...describe(this.names, (file) => file.cached),
+      ...this.durableNames.directories,
+      ...this.names.directories,
+    ];
+    return createHash('sha1').update(parts.join('\n')).digest('base64');
   }
 
   /** Clean pages are evicted: what a failed sync dropped reads as it is on the platter. */
@@ -348,11 +366,11 @@ export class SimulatedDisk implements StorageDirectory {
 
   freeBytes(): number {
     this.begin('freeBytes', '');
-    return Math.max(0, this.capacity - this.usedBytes());
+    return this.isQuota ? Number.POSITIVE_INFINITY : Math.max(0, this.capacity - this.usedBytes());
   }
 
   totalBytes(): number {
-    return this.capacity;
+    return this.isQuota ? Number.POSITIVE_INFINITY : this.capacity;
   }
 
   /** For devices: a sync that ends later. */
@@ -408,6 +426,7 @@ class SimulatedDevice implements Device {
     this.file = file;
     this.name = name;
     this.readOnly = readOnly;
+    disk.openDevices++;
   }
 
   private begin(kind: DiskOperationKind, position = -1, length = 0): Fault | undefined {
@@ -432,7 +451,10 @@ class SimulatedDevice implements Device {
         bytes: Uint8Array.from(source.subarray(start, start + admitted)),
       });
     if (fault !== undefined) throw this.disk.failure('write', this.name, position + admitted, fault.errno);
-    if (admitted < length) throw this.disk.failure('write', this.name, position + admitted, 'ENOSPC');
+    if (admitted < length) {
+      const errno = this.disk.isQuota ? 'EDQUOT' : 'ENOSPC';
+      throw this.disk.failure('write', this.name, position + admitted, errno);
+    }
   }
 
   writeVector(position: number, sources: readonly Uint8Array[]): void {
@@ -467,6 +489,7 @@ class SimulatedDevice implements Device {
   }
 
   close(): void {
+    if (this.open) this.disk.openDevices--;
     this.open = false;
   }
 }

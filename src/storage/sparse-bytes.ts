@@ -2,8 +2,11 @@
  * The bytes of a file in memory: a list of chunks that exist once something was written there, so that a large
  * sparse file costs what it holds. A copy shares the chunks until one of the two writes to them.
  */
+import { createHash } from 'node:crypto';
 
 const CHUNK_SIZE = 16384;
+/** Of chunks that are shared: those never change. */
+const fingerprints = new WeakMap<Uint8Array, string>();
 
 export class SparseBytes {
   private length = 0;
@@ -23,6 +26,20 @@ export class SparseBytes {
     copy.chunks = this.chunks.slice();
     this.owned = [];
     return copy;
+  }
+
+  /** A text that differs for different bytes. What was never written and zeros that were may differ too. */
+  fingerprint(): string {
+    const parts = this.chunks.map((chunk, index) => {
+      if (chunk === undefined) return '';
+      const shared = this.owned[index] !== true;
+      const known = shared ? fingerprints.get(chunk) : undefined;
+      if (known !== undefined) return known;
+      const made = createHash('sha1').update(chunk).digest('base64');
+      if (shared) fingerprints.set(chunk, made);
+      return made;
+    });
+    return `${this.length} ${parts.join()}`;
   }
 
   /** Reads into target[start, start + length); returns the bytes read, less only at the end. */

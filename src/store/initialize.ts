@@ -106,6 +106,8 @@ export function initializeStore(directory: StorageDirectory, options: Initialize
   const file = Buffer.alloc(2 * CONTROL_SLOT_SIZE);
   file.set(control, controlSlot(1) * CONTROL_SLOT_SIZE);
   writeFile(directory, temporary, file);
+  // What it names must have its names for good before it has its own: changes of names may reach the disk in any order.
+  directory.syncDirectory('');
   directory.rename(temporary, CONTROL_NAME);
   directory.syncDirectory('');
 }

@@ -1,0 +1,106 @@
+/**
+ * A machine of the crash laboratory: a simulated disk and the store that runs on it. Nothing in it depends on the time
+ * of day: its clock advances when it is told to.
+ */
+import type { PageSize } from '../../src/encoding/page.ts';
+import type { StorageDirectory } from '../../src/storage/device.ts';
+import type { SimulatedDisk } from '../../src/storage/simulated-disk.ts';
+import { Store } from '../../src/store/store.ts';
+import type { VfsOptions } from '../../src/vfs/core.ts';
+import { LiveFileSystem } from '../../src/vfs/live-file-system.ts';
+
+export const SEGMENT_SIZE = 65_536;
+const HOUR_MS = 3_600_000;
+const TICK_MICROSECONDS = 1009;
+
+/** Microseconds since 1970, of nobody's world. */
+export class LabClock {
+  microseconds = 1_800_000_000_000_000;
+
+  tick(): void {
+    this.microseconds += TICK_MICROSECONDS;
+  }
+}
+
+/** What a machine sees of its disk: the disk itself, or one that breaks a rule. */
+export type DiskView = (disk: SimulatedDisk) => StorageDirectory;
+
+export interface MachineOptions {
+  readonly clock: LabClock;
+  readonly view: DiskView;
+}
+
+export function initializeOn(disk: StorageDirectory, pageSize: PageSize, clock: LabClock): void {
+  Store.initialize(disk, {
+    pageSize,
+    segmentSize: SEGMENT_SIZE,
+    storeId: Uint8Array.from({ length: 16 }, (_, i) => i + 1),
+    createdAtMicroseconds: clock.microseconds,
+  });
+}
+
+/** Lets everything run that waits for nothing but its turn. */
+export function turn(): Promise<void> {
+  return new Promise((resolve) => {
+    setImmediate(resolve);
+  });
+}
+
+export class Machine {
+  readonly disk: SimulatedDisk;
+  readonly store: Store;
+  readonly vfsOptions: VfsOptions;
+
+  /** Opens the store, which recovers. @throws whatever that throws */
+  constructor(disk: SimulatedDisk, options: MachineOptions) {
+    const { clock, view } = options;
+    this.disk = disk;
+    this.store = Store.open(view(disk), {
+      background: 'caller',
+      now: () => clock.microseconds,
+      settings: { commitIntervalMs: HOUR_MS, checkpointIntervalMs: HOUR_MS },
+    });
+    this.vfsOptions = {
+      atime: 'noatime',
+      cachedInodes: 16,
+      now: (time) => {
+        time.seconds = Math.floor(clock.microseconds / 1e6);
+        time.nanoseconds = (clock.microseconds % 1e6) * 1000;
+      },
+      statistics: () => ({
+        blockSize: this.store.live.pageSize,
+        blocks: 1e6,
+        blocksFree: 1e6,
+        blocksAvailable: 1e6,
+        files: 1e6,
+        filesFree: 1e6,
+        nameMax: 255,
+      }),
+    };
+  }
+
+  /** The live file system; the caller removes the orphans. */
+  mount(): LiveFileSystem {
+    return new LiveFileSystem(this.store.live, this.vfsOptions);
+  }
+
+  /** Ends syncs that are held until the work is done, in any order. */
+  async landUntil<Result>(work: Promise<Result>, below: (limit: number) => number): Promise<Result> {
+    let done = false;
+    const finish = (): void => {
+      done = true;
+    };
+    work.then(finish, finish);
+    for (;;) {
+      await turn();
+      if (done) return work;
+      if (this.disk.syncsInFlight > 0) this.disk.land(below(this.disk.syncsInFlight));
+    }
+  }
+
+  /** The end of this machine; what waits for it is told so. */
+  async turnOff(): Promise<void> {
+    this.disk.turnOff();
+    await this.store.log.close().catch(() => {});
+  }
+}
