@@ -26,6 +26,8 @@ const PROGRAMS = [
   { program: 'python3', package: 'python3', forTests: true },
   { program: 'gcc', package: 'gcc libc6-dev', forTests: true },
   { program: 'make', package: 'make', forTests: true },
+  { program: 'mkfs.ext4', package: 'e2fsprogs', forTests: true },
+  { program: 'prlimit', package: 'util-linux', forTests: true },
 ];
 
 /** Ends the set-up with a sentence for people. */

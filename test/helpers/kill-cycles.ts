@@ -36,6 +36,8 @@ interface Report {
   readonly began: number;
   /** The first step that was completed and did not survive, and when it ended. */
   readonly lost: { readonly step: string; readonly ended: number } | null;
+  /** Steps that were begun and did not survive. */
+  readonly unsaved: number;
   readonly records: number;
   readonly states: number;
 }
@@ -84,7 +86,7 @@ export class Writers {
     reports.forEach((report, index) => {
       totals.verified += report.records;
       totals.pastStates += report.states;
-      totals.lost += report.begun - report.survived;
+      totals.lost += report.unsaved;
       const { lost } = report;
       if (lost === null) return;
       reports.forEach((other, otherIndex) => {

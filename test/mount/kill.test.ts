@@ -10,7 +10,7 @@ sayWhySkipped();
 /** `npm run test:kill -- --cycles 100` is the long run. */
 const CYCLES = 10;
 const CHECK_EVERY = 4;
-const LOAD_MS = 700;
+const LOAD_MS = 500;
 
 mountTest('ten times SIGKILL under four writers: every acknowledged record is there', async (t) => {
   const seed = seedOf(t, 'kill');
@@ -31,7 +31,7 @@ mountTest('SIGKILL in the middle of checkpoints', async (t) => {
   const where = await MountedStore.create(t, {
     settings: { checkpointIntervalMs: 10, checkpointDirtyBytes: 1024 * 1024, commitIntervalMs: 5 },
   });
-  const rounds = 5;
+  const rounds = 3;
   let done = 0;
   for (let round = 0; round < rounds; round++) {
     // Small files by the thousand: many dirty pages in all trees, so that the next checkpoint has begun when one ends.
@@ -55,7 +55,7 @@ mountTest('SIGKILL in the middle of checkpoints', async (t) => {
 
 mountTest('SIGKILL right after a snapshot was made: it is there with its content', async (t) => {
   const where = await MountedStore.create(t);
-  const rounds = 4;
+  const rounds = 3;
   await where.shell(
     'mkdir source; for i in $(seq 200); do seq $i > source/$i; done; ln source/1 source/link; head -c 3000000 /dev/urandom > source/large',
     where.base,

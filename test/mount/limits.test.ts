@@ -1,4 +1,4 @@
-/** What is large, full, damaged or refused. */
+/** What is large, damaged or refused. */
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { lsnfs } from '../helpers/command-line.ts';
@@ -9,51 +9,6 @@ import { PythonProgram } from '../helpers/mounting.ts';
 sayWhySkipped();
 
 const python = (code: string): string => `python3 - <<'PROGRAM'\n${code}\nPROGRAM`;
-
-mountTest(
-  'a full disk is ENOSPC for who writes; the store is readable, and goes on when there is room',
-  async (t) => {
-    const where = await MountedStore.create(t, {
-      prepareDisk: 'mount -t tmpfs -o size=96m lsnfs-test "$PWD"',
-    });
-    await where.shell(
-      'mkdir kept; for i in $(seq 300); do seq $i > kept/$i; done; head -c 1000000 /dev/urandom > kept/large; cp -a kept ../kept',
-    );
-    await where.snapshot('before');
-    const full = await where.run(
-      'for i in $(seq 400); do dd if=/dev/urandom of=fill-$i bs=1M count=1 conv=fsync status=none || exit 7; sha1sum fill-$i >> ../sums; done',
-      where.mountpoint,
-      120_000,
-    );
-    t.is(full.code, 7);
-    t.regex(full.stderr, /No space left on device/);
-    // Small writes, too, until nothing goes any more; nothing else is said than that.
-    const small = await where.run('for i in $(seq 20000); do seq 500 > small-$i || exit 7; done; exit 0');
-    t.true(small.code === 7 || small.code === 0);
-    t.is(small.stderr.replaceAll(/^.*No space left on device\n/gm, ''), '');
-    await where.shell(
-      'diff -r ../kept kept; diff -r ../kept @before/kept; ls -lR > /dev/null; df . > /dev/null',
-    );
-    const status = await where.json<{ lsn: number; failure: string | null }>('status', where.mountpoint);
-    t.is(status.failure ?? null, null);
-    const whole = (await where.shell('sha1sum --quiet -c ../sums; wc -l < ../sums')).trim();
-    t.log(`${whole} files of 1 MiB went in`);
-    await where.shell('mount -o remount,size=400m "$PWD"', where.disk);
-    await where.shell(
-      'seq 1000 > after; cp -a ../kept after-kept; sync .; diff -r ../kept after-kept; sha1sum --quiet -c ../sums',
-    );
-    await where.snapshot('after');
-    // The same over a crash, as the disk is now and with the disk full again.
-    await where.kill();
-    await where.mount();
-    await where.shell(
-      'diff -r ../kept kept; diff -r ../kept @after/after-kept; sha1sum --quiet -c ../sums; seq 1000 | cmp - after',
-    );
-    t.deepEqual(await where.problems(), []);
-    await where.mount();
-    await where.shell('rm -rf fill-* small-*; echo on > on; sync .; cat on');
-  },
-);
 
 mountTest('a corrupt page of data is EIO for its file; the rest works, and the log says it', async (t) => {
   const where = await MountedStore.create(t);

@@ -466,7 +466,7 @@ class Writer:
             return
         client = socket.socket(socket.AF_UNIX)
         try:
-            client.settimeout(10)
+            client.settimeout(2)
             client.connect(os.path.join(self.store, "control.sock"))
             client.sendall(b'{"id":1,"operation":"status","args":{}}\n')
             reply = b""
@@ -501,9 +501,12 @@ class Writer:
             try:
                 self.random.choice(self.STEPS)(self)
             except OSError as problem:
-                if problem.errno in REFUSALS and self.pending and self.pending[-1].ended is None:
-                    self.refused = self.pending[-1]
-                    self.refused.apply = lambda model: None
+                step = self.pending[-1] if self.pending and self.pending[-1].ended is None else None
+                # What fails when the kernel writes back is told as EIO, unless it is ENOSPC.
+                written_back = problem.errno == errno.EIO and step is not None and step.after is not None
+                if step is not None and (problem.errno in REFUSALS or written_back):
+                    self.refused = step
+                    step.apply = lambda model: None
                 raise
             if self.random.random() < 0.02:
                 self.note()
@@ -522,33 +525,27 @@ class Writer:
         problems = []
         found = Model.read(self.directory) if os.path.isdir(self.directory) else Model()
         model = self.acknowledged.copy()
-        survived = self.acknowledged_step
-        began = self.acknowledged_began
-        lost = list(self.pending)
+        # How many of the pending steps may have survived; more than one number where steps change nothing, or where
+        # the midst of one looks like the end of another.
+        possible = []
         closest = None
-        partial = ""
-        while differences := model.differences(found):
+        for count in range(len(self.pending) + 1):
+            differences = model.differences(found)
             if closest is None or len(differences) < len(closest[1]):
-                closest = (survived, differences)
-            step = lost[0] if lost else None
-            if step is None:
-                problems.append(self.explain(*closest))
-                break
-            later = model.copy()
-            step.apply(later)
-            if set(differences) == {step.name} and step.may_be(differences[step.name][1]):
-                if later.differences(found):
-                    partial = f"{step.name}: {describe(step.before)} before, {describe(differences[step.name][1])} found; "
-                    break  # in the midst of it
-            model = later
-            survived, began = step.number, step.began
-            lost.pop(0)
-        # Steps that change nothing may or may not have been done: neither did they survive, nor were they lost.
-        while lost and not differences:
-            lost[0].apply(model)
-            if model.differences(found):
-                break
-            lost.pop(0)
+                closest = (count, differences)
+            step = self.pending[count] if count < len(self.pending) else None
+            in_midst = step is not None and set(differences) == {step.name}
+            if not differences or (in_midst and step.may_be(differences[step.name][1])):
+                possible.append(count)
+            if step is not None:
+                step.apply(model)
+        if not possible:
+            problems.append(self.explain(*closest))
+            possible = [closest[0]]
+        # What is told is what is certain: the last that must have survived, the first that must have been lost.
+        survived = self.acknowledged_step if possible[0] == 0 else self.pending[possible[0] - 1].number
+        began = self.acknowledged_began if possible[0] == 0 else self.pending[possible[0] - 1].began
+        lost = self.pending[possible[-1] :]
         completed = next((step for step in lost if step.ended is not None), None)
         report = {
             "problems": problems,
@@ -557,7 +554,8 @@ class Writer:
             "survived": survived,
             "acknowledgements": self.acknowledgements,
             "began": began,
-            "lost": completed and {"ended": completed.ended, "step": f"{completed.number} ({completed.label}; {partial}last steps: {', '.join(self.trail)})"},
+            "lost": completed and {"ended": completed.ended, "step": f"{completed.number} ({completed.label}; last steps: {', '.join(self.trail)})"},
+            "unsaved": len(lost),
             "records": len(found.files),
         }
         self.model = found
@@ -568,7 +566,8 @@ class Writer:
         report["states"] = self.verify_past(past, problems)
         return report
 
-    def explain(self, step, differences):
+    def explain(self, count, differences):
+        step = self.pending[count - 1].number if count > 0 else self.acknowledged_step
         lines = [
             f"writer {self.writer}: no step from {self.acknowledged_step} (acknowledged) to {self.begun} (begun) made"
             f" what is there; closest is {step}"
