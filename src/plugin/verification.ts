@@ -266,12 +266,13 @@ export class Verifications {
     return job !== undefined;
   }
 
-  /** A scrub is a daemon's own work: what it finds, its log hears, once. */
+  /** A scrub is a daemon's own work: what it finds, its log hears, once. A check has somebody to tell. */
   private found(kind: VerificationKind, { file, offset, message }: Finding): void {
+    if (kind !== 'scrub') return;
     const line = `${file}${offset === undefined ? '' : ` at ${offset}`}: ${message}`;
     if (this.logged.has(line) || this.logged.size >= LOGGED_MAX) return;
     this.logged.add(line);
-    if (kind === 'scrub') this.warn(`scrub found damage: ${line}`);
+    this.warn(`scrub found damage: ${line}`);
   }
 
   private async keepResult(job: VerificationJob): Promise<void> {
