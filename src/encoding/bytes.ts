@@ -122,6 +122,13 @@ export class ByteReader {
   }
 }
 
+/** A big-endian number in a key that must be exact in a double. @throws LsnfsError CORRUPT_RECORD, naming `what`. */
+export function exactU64BE(b: Uint8Array, at: number, what: string): number {
+  const value = getU64BE(b, at);
+  if (Number.isSafeInteger(value)) return value;
+  throw new LsnfsError('CORRUPT_RECORD', `${what} is damaged: a number exceeds 2^53`, { at });
+}
+
 /** Compares two byte strings as memcmp does, shorter first. */
 export function compareBytes(a: Uint8Array, b: Uint8Array): number {
   const length = a.length < b.length ? a.length : b.length;

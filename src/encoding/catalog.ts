@@ -6,7 +6,7 @@
  * free tree:       [page u48be] → count u48 | after u64: free once the checkpoint after `after` is durable
  * registry tree:   [name] → LSN u64 | created at µs u64 | message (UTF-8)
  */
-import { ByteReader, getU64BE, putU32, putU48, putU64, putU64BE } from './bytes.ts';
+import { ByteReader, exactU64BE, putU32, putU48, putU64, putU64BE } from './bytes.ts';
 import type { PageRef } from './page.ts';
 
 export interface VersionRow {
@@ -30,12 +30,16 @@ export function encodeVersionRow(row: Readonly<VersionRow>): Buffer {
 }
 
 export function decodeVersionRow(key: Uint8Array, value: Uint8Array): VersionRow {
-  const lsn = new ByteReader(key, 0, key.length, 'the key of a version').view(8);
+  const lsn = exactU64BE(
+    new ByteReader(key, 0, key.length, 'the key of a version').view(8),
+    0,
+    'the key of a version',
+  );
   const reader = new ByteReader(value, 0, value.length, 'the row of a version');
   const timeMicroseconds = reader.u64();
   const number = reader.u48();
   const checksum = reader.u32();
-  return { lsn: getU64BE(lsn, 0), timeMicroseconds, root: { number, lsn: getU64BE(lsn, 0), checksum } };
+  return { lsn, timeMicroseconds, root: { number, lsn, checksum } };
 }
 
 export interface Lifetime {
@@ -80,7 +84,7 @@ export function encodeLifetime(count: number, birth: number): Buffer {
 
 export function decodeLifetime(key: Uint8Array, value: Uint8Array): Lifetime {
   const keyReader = new ByteReader(key, 0, key.length, 'the key of a lifetime');
-  const death = getU64BE(keyReader.view(8), 0);
+  const death = exactU64BE(keyReader.view(8), 0, 'the key of a lifetime');
   const page = getU48BE(keyReader.view(6), 0);
   const reader = new ByteReader(value, 0, value.length, 'the row of a lifetime');
   return { death, page, count: reader.u32(), birth: reader.u64() };

@@ -5,6 +5,7 @@
  *   inode           n bytes, little-endian, the highest not zero
  */
 import { LsnfsError } from '../errors.ts';
+import { MAX_INODE } from './keys.ts';
 
 export const DIRENT_MAX = 8;
 
@@ -22,7 +23,7 @@ export function direntInode(bytes: Uint8Array, start: number, length: number): n
   if (count === 0 || count > 7 || length !== count + 1) fail(length);
   let inode = 0;
   for (let i = count; i > 0; i--) inode = inode * 256 + bytes[start + i]!;
-  if (bytes[start + count] === 0 || !Number.isSafeInteger(inode)) fail(length);
+  if (bytes[start + count] === 0 || inode > MAX_INODE) fail(length);
   return inode;
 }
 

@@ -12,8 +12,12 @@
  * checksums, and may be longer. (A copy-on-write store writes every change to a new place, so pages set aside for
  * it would help nobody.)
  */
-import { LsnfsError } from '../errors.ts';
+import { CorruptPageError, LsnfsError } from '../errors.ts';
 import { getU16, getU32, getU48, getU64, putU16, putU32, putU48, putU64 } from './bytes.ts';
+import { cellCount, copyKey, keyLength, valueLength, valueStart } from './cells.ts';
+import { MAX_FILE_SIZE } from './inode.ts';
+import { EXTENT_KEY_LENGTH, extentKeyBlock, KEY_MAX, KIND_EXTENT } from './keys.ts';
+import { PAGE_NUMBER, PAGE_SIZES, TEMPORARY_BASE } from './page.ts';
 
 const PAGE = 0;
 const COUNT = PAGE + 6;
@@ -25,6 +29,8 @@ export const MAX_EXTENT_PAGES = 128;
 
 /** Blocks that one unwritten extent may span. */
 export const MAX_UNWRITTEN_BLOCKS = 65535;
+/** No file has more blocks, whatever its page size. */
+export const MAX_BLOCKS = MAX_FILE_SIZE / PAGE_SIZES[0];
 /** The page number of unwritten extents. */
 export const UNWRITTEN = 0;
 
@@ -61,15 +67,53 @@ export function decodeExtent(block: number, bytes: Uint8Array, start: number, le
       length,
     });
   }
+  const birth = getU64(bytes, start + BIRTH);
+  if (!Number.isSafeInteger(birth)) {
+    throw new LsnfsError('CORRUPT_RECORD', `the extent of block ${block} is damaged: birth ${birth}`, {
+      block,
+    });
+  }
   const checksums = new Uint32Array(page === UNWRITTEN ? 0 : count);
   for (let i = 0; i < checksums.length; i++) checksums[i] = getU32(bytes, start + CHECKSUMS + 4 * i);
   return {
     block,
     count,
     page,
-    birth: getU64(bytes, start + BIRTH),
+    birth,
     checksums,
   };
+}
+
+const keyOfCell = new Uint8Array(KEY_MAX);
+
+/**
+ * Checks every extent of a leaf of the inode tree that comes from disk: its length, and that its pages have places
+ * there. After that the functions below read extents without checks.
+ * @throws CorruptPageError
+ */
+export function validateExtents(b: Uint8Array): void {
+  for (let slot = 0, count = cellCount(b); slot < count; slot++) {
+    if (keyLength(b, slot) !== EXTENT_KEY_LENGTH) continue;
+    copyKey(b, slot, keyOfCell, 0);
+    if (keyOfCell[8] !== KIND_EXTENT) continue;
+    const start = valueStart(b, slot);
+    const length = valueLength(b, slot);
+    const page = length < CHECKSUMS ? UNWRITTEN : getU48(b, start + PAGE);
+    const pages = length < CHECKSUMS ? 0 : getU16(b, start + COUNT);
+    if (
+      pages === 0 ||
+      length !== extentSize(page, pages) ||
+      (page !== UNWRITTEN && page + pages > TEMPORARY_BASE) ||
+      !Number.isSafeInteger(getU64(b, start + BIRTH)) ||
+      extentKeyBlock(keyOfCell) + pages > MAX_BLOCKS
+    ) {
+      const number = getU48(b, PAGE_NUMBER);
+      throw new CorruptPageError(
+        `page ${number} at offset ${number * b.length} of the data file is corrupt: slot ${slot} is no extent`,
+        { page: number, offset: number * b.length, what: 'extent', slot },
+      );
+    }
+  }
 }
 
 /** The part [from, from + count) of an extent, counted in blocks from its start. */

@@ -10,6 +10,7 @@
  */
 import { LsnfsError } from '../errors.ts';
 import { getI64, getU16, getU32, getU64, putI64, putU16, putU32, putU64 } from './bytes.ts';
+import { MAX_INODE } from './keys.ts';
 
 /** Offsets in the record, each derived from the last. All integers little-endian. */
 export const INODE_MODE = 0; // u16: type and permission bits, as st_mode
@@ -56,6 +57,9 @@ const TYPE_SOCKET = 0o140000;
 
 /** A file may be as large as this; every offset and block number below it is exact in a double. */
 export const MAX_FILE_SIZE = 2 ** 50;
+
+/** Bytes of a symbolic link's target: PATH_MAX of Linux without the NUL. */
+export const SYMLINK_MAX = 4095;
 
 /** Content up to this size is kept in the inode record: a quarter of a page, so that three records fit a page. */
 export function inlineMax(pageSize: number): number {
@@ -149,6 +153,7 @@ export function decodeInode(
   if ((flags & ~FLAGS_KNOWN) !== 0) fail(inode, `unknown flags ${flags}`);
   if (size > MAX_FILE_SIZE) fail(inode, `size ${size}`);
   if (!Number.isSafeInteger(extra)) fail(inode, 'a number exceeds 2^53');
+  if ((mode & TYPE_MASK) === TYPE_SYMLINK && size > SYMLINK_MAX) fail(inode, `a target of ${size} bytes`);
   record.mode = mode;
   record.flags = flags;
   record.uid = getU32(bytes, start + INODE_UID);
@@ -160,6 +165,7 @@ export function decodeInode(
   record.device = 0;
   switch (mode & TYPE_MASK) {
     case TYPE_DIRECTORY:
+      if (extra > MAX_INODE) fail(inode, `parent ${extra}`);
       record.parent = extra;
       break;
     case TYPE_CHARACTER:

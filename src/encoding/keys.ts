@@ -32,8 +32,13 @@ export const KIND_INODE = 0x10;
 export const KIND_XATTR = 0x20;
 export const KIND_EXTENT = 0x30;
 
+/** Bytes of an extent's key. */
+export const EXTENT_KEY_LENGTH = 17;
+
 /** NAME_MAX of Linux: bytes in one name. */
 export const NAME_MAX = 255;
+/** Inode numbers are below 2^40, so that a mount has room for the number of a past state beside one. */
+export const MAX_INODE = 2 ** 40 - 1;
 /** No key of any tree is longer. */
 export const KEY_MAX = 8 + 1 + NAME_MAX + 1 + 2;
 

@@ -62,6 +62,8 @@ export const CHECKPOINT_SIZE = 1 + 8 + 8 + 6 + 8 + 4; // op, lsn u64, time u64 (
 
 /** Pages that one MAP record can name. */
 export const MAP_COUNT_MAXIMUM = 1024;
+/** Blocks that one ALLOCATE may set aside: what a record of 25 bytes makes of memory stays bounded. */
+export const ALLOCATE_COUNT_MAXIMUM = 2 ** 24;
 /** Bytes of a snapshot's name and message. */
 export const SNAPSHOT_NAME_MAXIMUM = NAME_MAX;
 export const SNAPSHOT_MESSAGE_MAXIMUM = 4096;
@@ -360,6 +362,8 @@ export class RecordReader {
         this.inode = this.exact(at + 1);
         this.block = this.exact(at + 9);
         this.count = this.exact(at + 17);
+        if (this.count < 1 || this.count > ALLOCATE_COUNT_MAXIMUM)
+          this.fail(`a range of ${this.count} blocks`);
         this.checkBlocks();
         break;
       case RECORD.nextInode:

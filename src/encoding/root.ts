@@ -8,7 +8,16 @@
  */
 import { assert, CorruptPageError } from '../errors.ts';
 import { getU32, getU48, getU64, putU32, putU48, putU64 } from './bytes.ts';
-import { initializePage, PAGE_HEADER_SIZE, PAGE_KIND, type PageRef, pageKind, pageLsn } from './page.ts';
+import { MAX_INODE } from './keys.ts';
+import {
+  initializePage,
+  PAGE_HEADER_SIZE,
+  PAGE_KIND,
+  PAGE_LSN,
+  type PageRef,
+  pageKind,
+  TEMPORARY_BASE,
+} from './page.ts';
 
 /** A tree as its root page names it. */
 export interface TreeRef extends PageRef {
@@ -76,13 +85,39 @@ function putTree(bytes: Uint8Array, at: number, tree: Readonly<PageRef>, pageCou
   putU48(bytes, at + 18, pageCount);
 }
 
-function getTree(bytes: Uint8Array, at: number): TreeRef {
+function getTree(bytes: Uint8Array, at: number, page: number): TreeRef {
   return {
-    number: getU48(bytes, at),
-    lsn: getU64(bytes, at + 6),
+    number: pageNumber(getU48(bytes, at), bytes, page),
+    lsn: getExact(bytes, at + 6, page),
     checksum: getU32(bytes, at + 14),
     pageCount: getU48(bytes, at + 18),
   };
+}
+
+/** A number that must be exact in a double. `page` is the root's own, for the error. */
+function getExact(bytes: Uint8Array, at: number, page: number): number {
+  const value = getU64(bytes, at);
+  if (!Number.isSafeInteger(value)) impossible(bytes, page, `a number at ${at} exceeds 2^53`);
+  return value;
+}
+
+/** Numbers from TEMPORARY_BASE on have no place in a file. */
+function pageNumber(value: number, bytes: Uint8Array, page: number): number {
+  if (value >= TEMPORARY_BASE) impossible(bytes, page, `it names page ${value}`);
+  return value;
+}
+
+function inodeNumber(value: number, bytes: Uint8Array, page: number): number {
+  if (value > MAX_INODE) impossible(bytes, page, `the next inode is ${value}`);
+  return value;
+}
+
+function impossible(bytes: Uint8Array, page: number, why: string): never {
+  const offset = page * bytes.length;
+  throw new CorruptPageError(
+    `page ${page} at offset ${offset} of the data file is corrupt: it is a root, and ${why}`,
+    { page, offset, what: 'root' },
+  );
 }
 
 export function encodeVersionRoot(bytes: Uint8Array, root: Readonly<VersionRoot>): void {
@@ -100,14 +135,14 @@ export function encodeVersionRoot(bytes: Uint8Array, root: Readonly<VersionRoot>
 export function decodeVersionRoot(bytes: Uint8Array, number: number): VersionRoot {
   expectKind(bytes, number, PAGE_KIND.versionRoot, 'a version root');
   return {
-    lsn: pageLsn(bytes),
-    timeMicroseconds: getU64(bytes, V_TIME),
-    namespace: getTree(bytes, V_NAMESPACE),
-    inodes: getTree(bytes, V_INODES),
-    registry: getTree(bytes, V_REGISTRY),
-    nextInode: getU64(bytes, V_NEXT_INODE),
-    inodeCount: getU64(bytes, V_INODE_COUNT),
-    dataPages: getU64(bytes, V_DATA_PAGES),
+    lsn: getExact(bytes, PAGE_LSN, number),
+    timeMicroseconds: getExact(bytes, V_TIME, number),
+    namespace: getTree(bytes, V_NAMESPACE, number),
+    inodes: getTree(bytes, V_INODES, number),
+    registry: getTree(bytes, V_REGISTRY, number),
+    nextInode: inodeNumber(getExact(bytes, V_NEXT_INODE, number), bytes, number),
+    inodeCount: getExact(bytes, V_INODE_COUNT, number),
+    dataPages: getExact(bytes, V_DATA_PAGES, number),
   };
 }
 
@@ -144,15 +179,15 @@ export function decodeCatalogRoot(bytes: Uint8Array, number: number): CatalogRoo
     });
   }
   return {
-    lsn: pageLsn(bytes),
-    timeMicroseconds: getU64(bytes, C_TIME),
-    version: getTree(bytes, C_VERSION),
-    versions: getTree(bytes, C_VERSIONS),
-    lifetimes: getTree(bytes, C_LIFETIMES),
-    free: getTree(bytes, C_FREE),
-    frontier: getU64(bytes, C_FRONTIER),
-    horizonLsn: getU64(bytes, C_HORIZON_LSN),
-    horizonTimeMicroseconds: getU64(bytes, C_HORIZON_TIME),
+    lsn: getExact(bytes, PAGE_LSN, number),
+    timeMicroseconds: getExact(bytes, C_TIME, number),
+    version: getTree(bytes, C_VERSION, number),
+    versions: getTree(bytes, C_VERSIONS, number),
+    lifetimes: getTree(bytes, C_LIFETIMES, number),
+    free: getTree(bytes, C_FREE, number),
+    frontier: pageNumber(getExact(bytes, C_FRONTIER, number), bytes, number),
+    horizonLsn: getExact(bytes, C_HORIZON_LSN, number),
+    horizonTimeMicroseconds: getExact(bytes, C_HORIZON_TIME, number),
     spare: Array.from({ length: spareCount }, (_, i) => ({
       page: getU48(bytes, C_SPARE + i * SPARE_SIZE),
       count: getU48(bytes, C_SPARE + i * SPARE_SIZE + 6),

@@ -6,7 +6,9 @@
  * bytes as long as someone refers to it; buffers are never recycled under a reader.
  */
 import { validateTreePage } from '../encoding/cells.ts';
-import { PAGE_KIND, pageKind, verifyPage } from '../encoding/page.ts';
+import { validateExtents } from '../encoding/extent.ts';
+import { TREE } from '../encoding/keys.ts';
+import { PAGE_KIND, PAGE_TREE, pageKind, verifyPage } from '../encoding/page.ts';
 import { CorruptPageError } from '../errors.ts';
 import type { Device } from './device.ts';
 import type { Page } from './page-space.ts';
@@ -58,8 +60,10 @@ export class PageCache {
     }
     verifyPage(bytes, { number, lsn, checksum });
     const kind = pageKind(bytes);
-    if (kind === PAGE_KIND.leaf || kind === PAGE_KIND.branch) validateTreePage(bytes, 0);
-    else if (kind !== PAGE_KIND.versionRoot && kind !== PAGE_KIND.catalogRoot) {
+    if (kind === PAGE_KIND.leaf || kind === PAGE_KIND.branch) {
+      validateTreePage(bytes, 0);
+      if (kind === PAGE_KIND.leaf && bytes[PAGE_TREE] === TREE.inodes) validateExtents(bytes);
+    } else if (kind !== PAGE_KIND.versionRoot && kind !== PAGE_KIND.catalogRoot) {
       throw new CorruptPageError(
         `page ${number} at offset ${position} of the data file is of unknown kind ${kind}`,
         { page: number, offset: position, found: kind },

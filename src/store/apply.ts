@@ -6,7 +6,11 @@
  * with `applyTransaction`.
  */
 import { encodeSnapshotRow } from '../encoding/catalog.ts';
-import { TREE } from '../encoding/keys.ts';
+import { maxCellPayload } from '../encoding/cells.ts';
+import { MAX_BLOCKS, MAX_EXTENT_PAGES } from '../encoding/extent.ts';
+import { MAX_FILE_SIZE } from '../encoding/inode.ts';
+import { KIND_EXTENT, keyInode, MAX_INODE, TREE } from '../encoding/keys.ts';
+import { TEMPORARY_BASE } from '../encoding/page.ts';
 import { RECORD, RecordReader } from '../encoding/record.ts';
 import { LsnfsError } from '../errors.ts';
 import type { TreeState } from './tree-state.ts';
@@ -24,6 +28,47 @@ export function birthOf(startLsn: number): number {
   return startLsn + 1;
 }
 
+/** What a frame with a right checksum holds may be impossible all the same: the store came from somebody. */
+function impossible(startLsn: number, why: string): never {
+  throw new LsnfsError(
+    'CORRUPT_RECORD',
+    `the transaction after LSN ${startLsn} holds a record that cannot be: ${why}`,
+    { lsn: startLsn },
+  );
+}
+
+/** PUT and DELETE: of a tree of states, and not of extents, which have records of their own. */
+function checkEntry(state: TreeState, reader: RecordReader, startLsn: number): void {
+  const { tree, keyStart, keyLength, bytes } = reader;
+  if (tree !== TREE.namespace && tree !== TREE.inodes && tree !== TREE.registry) {
+    impossible(startLsn, `tree ${tree} belongs to no state`);
+  }
+  if (tree === TREE.inodes && keyLength > 8 && bytes[keyStart + 8] === KIND_EXTENT) {
+    impossible(startLsn, 'an extent is put or deleted');
+  }
+  if (tree === TREE.inodes && keyLength >= 8 && keyInode(reader.key) > MAX_INODE) {
+    impossible(startLsn, `inode ${keyInode(reader.key)}`);
+  }
+  if (reader.op !== RECORD.put) return;
+  const size = keyLength + reader.valueLength;
+  if (size > maxCellPayload(state.pageSize)) impossible(startLsn, `an entry of ${size} bytes`);
+}
+
+/** What speaks of blocks of a file: of one that can be. */
+function checkRange(reader: RecordReader, endBlock: number, isPossible: boolean, startLsn: number): void {
+  if (reader.inode > MAX_INODE) impossible(startLsn, `inode ${reader.inode}`);
+  if (endBlock > MAX_BLOCKS || !isPossible) impossible(startLsn, `blocks or pages of inode ${reader.inode}`);
+}
+
+function applySnapshot(state: TreeState, reader: RecordReader, startLsn: number, endLsn: number): void {
+  const { name, message, timeMicroseconds: createdMicroseconds } = reader;
+  const key = Buffer.from(name, 'utf8');
+  const row = encodeSnapshotRow({ name, lsn: endLsn, createdMicroseconds, message });
+  const size = key.length + row.length;
+  if (size > maxCellPayload(state.pageSize)) impossible(startLsn, `a snapshot of ${size} bytes`);
+  state.applyPut(TREE.registry, key, row);
+}
+
 /** Applies all records of one transaction. `startLsn` is where the one before it ended. */
 export function applyTransaction(
   state: TreeState,
@@ -38,50 +83,52 @@ export function applyTransaction(
   while (reader.next()) {
     switch (reader.op) {
       case RECORD.put:
+        checkEntry(state, reader, startLsn);
         state.applyPut(reader.tree, reader.key, reader.value);
         break;
       case RECORD.delete:
+        checkEntry(state, reader, startLsn);
         state.applyDelete(reader.tree, reader.key);
         break;
       case RECORD.write: {
         const bytes = reader.value;
+        checkRange(reader, 0, reader.offset + bytes.length <= MAX_FILE_SIZE, startLsn);
         state.applyWrite(reader.inode, reader.offset, bytes, 0, bytes.length, birth);
         break;
       }
       case RECORD.map: {
-        const checksums = new Uint32Array(reader.count);
-        for (let i = 0; i < checksums.length; i++) checksums[i] = reader.checksum(i);
-        observer?.mapped(reader.page, reader.count);
-        state.applyMap(reader.inode, {
-          block: reader.block,
-          count: reader.count,
-          page: reader.page,
-          birth,
-          checksums,
-        });
+        const { block, page, count } = reader;
+        checkRange(reader, block + count, page > 0 && page + count <= TEMPORARY_BASE, startLsn);
+        observer?.mapped(page, count);
+        for (let done = 0; done < count; done += MAX_EXTENT_PAGES) {
+          const pages = Math.min(count - done, MAX_EXTENT_PAGES);
+          const checksums = new Uint32Array(pages);
+          for (let i = 0; i < pages; i++) checksums[i] = reader.checksum(done + i);
+          state.applyMap(reader.inode, {
+            block: block + done,
+            count: pages,
+            page: page + done,
+            birth,
+            checksums,
+          });
+        }
         break;
       }
       case RECORD.unmap:
+        checkRange(reader, reader.block, true, startLsn);
         state.applyUnmap(reader.inode, reader.block, reader.count, birth);
         break;
       case RECORD.allocate:
+        checkRange(reader, reader.block + reader.count, true, startLsn);
         state.applyAllocate(reader.inode, reader.block, reader.count);
         break;
       case RECORD.nextInode:
+        if (reader.nextInode > MAX_INODE) impossible(startLsn, `the next inode is ${reader.nextInode}`);
         if (reader.nextInode > state.counters.nextInode) state.counters.nextInode = reader.nextInode;
         break;
       case RECORD.snapshot:
         observer?.snapshot();
-        state.applyPut(
-          TREE.registry,
-          Buffer.from(reader.name, 'utf8'),
-          encodeSnapshotRow({
-            name: reader.name,
-            lsn: endLsn,
-            createdMicroseconds: reader.timeMicroseconds,
-            message: reader.message,
-          }),
-        );
+        applySnapshot(state, reader, startLsn, endLsn);
         break;
       case RECORD.snapshotDelete:
         state.applyDelete(TREE.registry, Buffer.from(reader.name, 'utf8'));

@@ -13,7 +13,7 @@ import { crc32 } from '../encoding/checksum.ts';
 import { type Extent, MAX_EXTENT_PAGES } from '../encoding/extent.ts';
 import type { TreeId } from '../encoding/keys.ts';
 import type { PageRef } from '../encoding/page.ts';
-import { RecordWriter } from '../encoding/record.ts';
+import { ALLOCATE_COUNT_MAXIMUM, RecordWriter } from '../encoding/record.ts';
 import type { VersionRoot } from '../encoding/root.ts';
 import { assert, LsnfsError } from '../errors.ts';
 import type { Device } from '../storage/device.ts';
@@ -310,8 +310,14 @@ export class LiveTree extends TreeState implements LiveState {
     const firstBlock = Math.floor(offset / this.pageSize);
     const endBlock = Math.ceil((offset + length) / this.pageSize);
     this.host.admitData(endBlock - firstBlock);
-    this.records.allocate(inode, firstBlock, endBlock - firstBlock);
-    return this.applyAllocate(inode, firstBlock, endBlock - firstBlock);
+    let mapped = 0;
+    for (let block = firstBlock; block < endBlock; ) {
+      const count = Math.min(endBlock - block, ALLOCATE_COUNT_MAXIMUM);
+      this.records.allocate(inode, block, count);
+      mapped += this.applyAllocate(inode, block, count);
+      block += count;
+    }
+    return mapped;
   }
 
   unmapData(inode: number, firstBlock: number, blockCount: number): number {

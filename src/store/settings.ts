@@ -66,7 +66,7 @@ export function parseSettings(text: string, file: string): Settings {
 export function mergeSettings(given: Readonly<Record<string, unknown>>, where: string): Settings {
   const settings: Settings = { ...DEFAULT_SETTINGS, plugins: [...DEFAULT_SETTINGS.plugins] };
   for (const [name, value] of Object.entries(given)) {
-    const bounds = BOUNDS[name];
+    const bounds = Object.hasOwn(BOUNDS, name) ? BOUNDS[name] : undefined;
     if (bounds !== undefined) {
       if (
         typeof value !== 'number' ||

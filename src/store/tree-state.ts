@@ -9,6 +9,7 @@
  * The `apply` methods are what the records of the log do (apply.ts); nothing else changes a state.
  */
 import { BTree, type Cursor } from '../btree/btree.ts';
+import { putU64BE } from '../encoding/bytes.ts';
 import { crc32 } from '../encoding/checksum.ts';
 import {
   decodeExtent,
@@ -386,11 +387,9 @@ export class TreeState implements StateReader {
 }
 
 function extentKeyInto(key: Buffer, inode: number, block: number): void {
-  key.writeUIntBE(0, 0, 2);
-  key.writeUIntBE(inode, 2, 6);
+  putU64BE(key, 0, inode);
   key[8] = KIND_EXTENT;
-  key.writeUIntBE(0, 9, 2);
-  key.writeUIntBE(block, 11, 6);
+  putU64BE(key, 9, block);
 }
 
 function isInodeKey(key: Uint8Array): boolean {

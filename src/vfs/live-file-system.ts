@@ -5,7 +5,7 @@
  * rollback; rename, setattr and xattrs are in files of their own. Reads through a handle touch no tree but that of
  * the extents; writes put the file's record in the same transaction as its data.
  */
-import { FLAG_LINKABLE, MAX_FILE_SIZE } from '../encoding/inode.ts';
+import { FLAG_LINKABLE, MAX_FILE_SIZE, SYMLINK_MAX } from '../encoding/inode.ts';
 import { PosixError } from '../errors.ts';
 import type { LiveState } from '../store/state.ts';
 import { inGroup, MAY_EXECUTE, MAY_WRITE, withoutPrivileges } from './caller.ts';
@@ -44,7 +44,6 @@ import { removeXattr, setXattr } from './set-xattr.ts';
 
 /** Hard links of one file, as on ext4. */
 export const LINK_MAX = 65_000;
-const SYMLINK_MAX = 4095;
 const DAY_SECONDS = 86_400;
 
 export class LiveFileSystem extends ReadOperations implements FileSystem {

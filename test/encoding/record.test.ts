@@ -67,7 +67,12 @@ const record: fc.Arbitrary<Model> = fc.oneof(
     block: half,
     count: fc.oneof(half, fc.constant(Number.POSITIVE_INFINITY)),
   }),
-  fc.record({ op: fc.constant('allocate' as const), inode: number, block: half, count: half }),
+  fc.record({
+    op: fc.constant('allocate' as const),
+    inode: number,
+    block: half,
+    count: fc.integer({ min: 1, max: 2 ** 24 }),
+  }),
   fc.record({ op: fc.constant('nextInode' as const), value: number }),
   fc.record({
     op: fc.constant('snapshot' as const),
