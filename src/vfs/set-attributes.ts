@@ -25,7 +25,16 @@ export function checkAttributes(
   }
   if (mode !== undefined && inode.isSymlink)
     throw new PosixError('EOPNOTSUPP', 'the mode of a symbolic link');
+  for (const time of [changes.access, changes.modify, changes.change]) {
+    if (typeof time === 'object' && !(time.nanoseconds >= 0 && time.nanoseconds <= 999_999_999))
+      throw new PosixError('EINVAL');
+  }
   if (core.checkPermissions) checkPermitted(core, caller, inode, changes, byHandle);
+}
+
+/** A time that a record can hold: those beyond are taken for the last that can be, as Linux does. */
+function storable(seconds: number): number {
+  return Math.max(Number.MIN_SAFE_INTEGER, Math.min(Number.MAX_SAFE_INTEGER, seconds));
 }
 
 function checkPermitted(
@@ -84,17 +93,17 @@ export function applyAttributes(
   if (mode !== undefined) changeMode(core, caller, inode, mode);
   if (access !== undefined) {
     const time = access === 'now' ? core.time : access;
-    inode.accessSeconds = time.seconds;
+    inode.accessSeconds = storable(time.seconds);
     inode.accessNanoseconds = time.nanoseconds;
   }
   if (modify !== undefined) {
     const time = modify === 'now' ? core.time : modify;
-    inode.modifySeconds = time.seconds;
+    inode.modifySeconds = storable(time.seconds);
     inode.modifyNanoseconds = time.nanoseconds;
   }
   core.touchStatus(inode);
   if (change !== undefined) {
-    inode.changeSeconds = change.seconds;
+    inode.changeSeconds = storable(change.seconds);
     inode.changeNanoseconds = change.nanoseconds;
   }
 }

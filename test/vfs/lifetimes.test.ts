@@ -196,3 +196,19 @@ test('a cookie of another handle of the same directory is understood', (t) => {
   }
   fs.readdir(second, 1e9, () => t.fail('there is nothing behind a cookie that was never given'));
 });
+
+test('times that no record can hold: the last that can be, and EINVAL for impossible nanoseconds', (t) => {
+  const { state, fs } = makeFixture({ cachedInodes: 1 });
+  const inode = makeFile(fs, 'f', '');
+  const access = { seconds: 2 ** 62, nanoseconds: 999_999_999 };
+  fs.setattr(ROOT_CALLER, inode, { access, modify: { seconds: -(2 ** 62), nanoseconds: 0 } });
+  const again = new LiveFileSystem(state, vfsOptions(new Clock())).getattr(ROOT_CALLER, inode);
+  t.is(again.accessSeconds, Number.MAX_SAFE_INTEGER);
+  t.is(again.modifySeconds, Number.MIN_SAFE_INTEGER);
+  for (const nanoseconds of [-1, 1_000_000_000, Number.NaN]) {
+    t.throws(() => fs.setattr(ROOT_CALLER, inode, { modify: { seconds: 1, nanoseconds } }), {
+      code: 'EINVAL',
+    });
+  }
+  t.deepEqual(checkFileSystem(state), []);
+});
