@@ -667,6 +667,7 @@ export class Store {
 
   /** Writes a checkpoint of the present state and waits for it. @throws the failure of the store. */
   async checkpoint(): Promise<void> {
+    this.retryMs = Number.NEGATIVE_INFINITY;
     this.requireNoTransaction('write a checkpoint');
     this.requestCheckpoint();
     await this.drive();
