@@ -17,6 +17,7 @@ export type { PutOptions, Transaction } from './plugin/transaction.ts';
 export {
   type RunningVerification,
   type ScrubStatus,
+  type ScrubSummary,
   type VerifyClosedOptions,
   verifyClosedStore,
 } from './plugin/verification.ts';

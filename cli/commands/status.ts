@@ -1,6 +1,6 @@
 /** lsnfs status TARGET: where the store stands. */
 import type { Command } from 'commander';
-import type { ScrubStatus } from '../../src/index.ts';
+import type { ScrubSummary } from '../../src/index.ts';
 import { jsonOption, TARGET_HELP } from '../command.ts';
 import { formatBytes, formatTime, printJson, write } from '../output.ts';
 import { withTarget } from '../target.ts';
@@ -23,7 +23,7 @@ interface Status {
   readonly bytes: { readonly live: number; readonly history: number; readonly disk: number };
   readonly wal: { readonly bytes: number; readonly segments: number };
   /** Not known of an older daemon. */
-  readonly scrub?: ScrubStatus;
+  readonly scrub?: ScrubSummary;
 }
 
 export function register(program: Command): void {
@@ -63,9 +63,9 @@ function formatStatus(status: Status): string {
   return rows.map(([name, value]) => `${`${name}:`.padEnd(12)}${visible(value)}\n`).join('');
 }
 
-function scrubText(scrub: ScrubStatus | undefined): string {
+function scrubText(scrub: ScrubSummary | undefined): string {
   const last = scrub?.last;
-  const ended = last == null ? '' : `${formatTime(last.finishedAt)}, ${foundText(last.report.damageCount)}`;
+  const ended = last == null ? '' : `${formatTime(last.finishedAt)}, ${foundText(last.damageCount)}`;
   if (scrub?.running == null) return ended === '' ? 'never' : `last ${ended}`;
   const now = `${progressText(scrub.running)}, since ${formatTime(scrub.running.startedAt)}`;
   return ended === '' ? now : `${now}; the last ended ${ended}`;

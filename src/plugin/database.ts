@@ -26,7 +26,7 @@ import { StateVolume } from '../vfs/volume.ts';
 import type { Log, LogOptions } from '../wal/log.ts';
 import { type LoadedPlugins, loadPlugins } from './plugins.ts';
 import { type PutOptions, Transaction } from './transaction.ts';
-import { type ScrubStatus, Verifications } from './verification.ts';
+import { type ScrubSummary, Verifications } from './verification.ts';
 import { type Entry, type PathLike, type Stat, View } from './view.ts';
 
 export interface InitializeOptions {
@@ -91,7 +91,7 @@ export interface StatusReport {
   /** Why the store takes no more changes, or null. */
   failure: string | null;
   /** The scrub that is running, and the result of the last one. */
-  scrub: ScrubStatus;
+  scrub: ScrubSummary;
 }
 
 /**
@@ -395,7 +395,7 @@ export class Database {
       ...rest,
       horizonTime: formatTime(horizonTimeMicroseconds),
       files: Math.max(0, inodes - 1),
-      scrub: this.verifications.scrubStatus(),
+      scrub: this.verifications.scrubSummary(),
     });
   }
 

@@ -44,7 +44,19 @@ export interface ScrubStatus {
   readonly last: ScrubResult | null;
 }
 
-/** Jobs of one kind that may run at once. */
+/** The same in short. */
+export interface ScrubSummary {
+  readonly running: RunningVerification | null;
+  readonly last: {
+    readonly startedAt: string;
+    readonly finishedAt: string;
+    readonly versions: number;
+    readonly bytesRead: number;
+    readonly damageCount: number;
+  } | null;
+}
+
+/** Checks and scrubs that may run at once. */
 const CHECKS_MAX = 4;
 /** The least that a scrub may be told to read, in bytes a second. */
 const RATE_MINIMUM = 64 * 1024;
@@ -257,6 +269,14 @@ export class Verifications {
 
   scrubStatus(): ScrubStatus {
     return { running: this.scrubJob?.describe() ?? null, last: this.lastScrub };
+  }
+
+  scrubSummary(): ScrubSummary {
+    const { running, last } = this.scrubStatus();
+    if (last === null) return { running, last };
+    const { versions, bytesRead, damageCount } = last.report;
+    const { startedAt, finishedAt } = last;
+    return { running, last: { startedAt, finishedAt, versions, bytesRead, damageCount } };
   }
 
   /** Ends the scrub that runs. Returns whether there was one. */

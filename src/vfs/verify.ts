@@ -22,6 +22,8 @@ import { findPaths, type HitPath, type HitPaths } from './check-paths.ts';
 
 /** Damages that are listed; more are counted. */
 const DAMAGES_MAX = 1000;
+/** Text of all paths of a report together, in characters: it must fit a reply of the control socket. */
+const PATH_TEXT_MAX = 2 ** 20;
 /** States in which paths are looked up: each costs a reading of its namespace. */
 const PATH_STATES_MAX = 32;
 
@@ -100,6 +102,7 @@ export class Verification {
   private readonly options: VerifyOptions;
   private readonly damages: DamageList;
   private readonly notFullyChecked: number[] = [];
+  private pathTextLeft = PATH_TEXT_MAX;
 
   constructor(directory: StorageDirectory, options: VerifyOptions) {
     this.options = options;
@@ -307,9 +310,19 @@ export class Verification {
       inode: loss?.kind === 'inode' ? loss.inode : null,
       start: loss?.kind === 'inode' ? (loss.start ?? null) : null,
       end: loss?.kind === 'inode' ? (loss.end ?? null) : null,
-      paths: paths?.paths.map((hit) => this.pathText(hit)) ?? [],
-      morePaths: paths?.more ?? 0,
+      ...this.listPaths(paths),
     };
+  }
+
+  private listPaths(found: HitPaths | undefined): Pick<DamageReport, 'paths' | 'morePaths'> {
+    const paths: string[] = [];
+    for (const hit of found?.paths ?? []) {
+      const text = this.pathText(hit);
+      this.pathTextLeft -= text.length;
+      if (this.pathTextLeft < 0) break;
+      paths.push(text);
+    }
+    return { paths, morePaths: (found?.more ?? 0) + (found?.paths.length ?? 0) - paths.length };
   }
 
   private pathText({ path, from, to }: HitPath): string {

@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { extentKey } from '../../src/encoding/keys.ts';
-import { type CheckReport, initialize, open, type ScrubStatus } from '../../src/index.ts';
+import { type CheckReport, initialize, open, type ScrubSummary } from '../../src/index.ts';
 import { connectToStore } from '../../src/plugin/control-client.ts';
 import type { CheckPage } from '../../src/plugin/operations.ts';
 import { lsnfs } from '../helpers/command-line.ts';
@@ -168,7 +168,7 @@ mountTest('a mounted store is checked and scrubbed by its daemon', async (t) => 
   t.is(found.code, 4);
   t.regex(found.stdout, /\/d\/data/);
   t.regex(mounted.log, new RegExp(`scrub found damage: data at ${page * PAGE}: block 1`));
-  const { scrub: last } = (await mounted.ask('status', {})) as { scrub: ScrubStatus };
-  t.is(last.last?.report.damageCount, 1);
+  const { scrub: last } = (await mounted.ask('status', {})) as { scrub: ScrubSummary };
+  t.is(last.last?.damageCount, 1);
   flipData(store, page * PAGE + 1);
 });

@@ -201,7 +201,7 @@ test('a scrub goes on by itself, is shown by status, logs each damage once, and 
   await t.throwsAsync(scrub({ action: 'begin' }), { code: 'INVALID_INPUT' });
   await database.close();
   const again = await Database.over(directory);
-  t.is((await again.status()).scrub.last?.report.damageCount, 1, 'the result outlives the process');
+  t.is((await again.status()).scrub.last?.damageCount, 1, 'the result outlives the process');
   await again.close();
 });
 
@@ -240,7 +240,7 @@ test('a closed store is checked where it lies, and nothing is written', async (t
   const scrubbed = await verifyClosedStore(path, { kind: 'scrub', bytesPerSecond: 2 ** 30 });
   t.is(scrubbed.damageCount, 0);
   const opened = await open(path, { readOnly: true });
-  t.is((await opened.status()).scrub.last?.report.damageCount, 0);
+  t.is((await opened.status()).scrub.last?.damageCount, 0);
   t.deepEqual((await opened.check()).problems, []);
   await opened.close();
 });
