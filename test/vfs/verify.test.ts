@@ -167,6 +167,40 @@ test('the paths of what is hit, with bytes and ranges of names', async (t) => {
   t.true(verify(third).damages[0]!.paths.includes('/'));
 });
 
+test('whatever is overwritten: an answer, and damage wherever a version was hit', async (t) => {
+  const random = new Random(seedOf(t, 'overwritten'));
+  const { directory } = await sample();
+  const names = [
+    'data',
+    'data',
+    'data',
+    'data',
+    'control',
+    ...directory.list('wal').map((name) => `wal/${name}`),
+  ];
+  const reachable = new Set<number>();
+  for (const { pages } of versionsOf(directory)) for (const page of pages.keys()) reachable.add(page);
+  for (let round = 0; round < Number(process.env.LSNFS_VERIFY_ROUNDS ?? 25); round++) {
+    const copy = directory.clone();
+    let isHit = false;
+    for (let i = random.below(4); i >= 0; i--) {
+      const name = names[random.below(names.length)]!;
+      const device = copy.open(name);
+      const length = 1 + random.below(30_000);
+      const offset = random.below(Math.max(1, device.size() - length));
+      device.close();
+      const bytes = random.below(2) === 0 ? Buffer.alloc(length) : content(length, round);
+      const before = overwrite(copy, name, offset, bytes);
+      for (let at = 0; name === 'data' && at < length; at++) {
+        if (before[at] !== bytes[at] && reachable.has(Math.floor((offset + at) / PAGE))) isHit = true;
+      }
+    }
+    const report = verify(copy);
+    if (isHit) t.true(report.damageCount > 0, `round ${round}`);
+    t.true(JSON.stringify(report).length < 16 * 1024 * 1024);
+  }
+});
+
 test('control slots, settings, and files that are missing or short', async (t) => {
   const found = (directory: MemoryDirectory): string[] =>
     verify(directory).damages.map(({ file, offset, message }) => `${file}@${offset} ${message}`);
