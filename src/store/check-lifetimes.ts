@@ -3,13 +3,16 @@
  */
 import type { Lifetime } from '../encoding/catalog.ts';
 
+/** Rows that are sorted, merged or moved between two yields. */
+const SORT_STEP = 4096;
+const MOVE_STEP = 64 * 1024;
+
 export class LifetimeIndex {
   private pages = new Float64Array(1024);
   private counts = new Float64Array(1024);
   private births = new Float64Array(1024);
   private deaths = new Float64Array(1024);
   private length = 0;
-  private sorted = true;
 
   get size(): number {
     return this.length;
@@ -22,7 +25,6 @@ export class LifetimeIndex {
     this.counts[at] = row.count;
     this.births[at] = row.birth;
     this.deaths[at] = row.death;
-    this.sorted = false;
   }
 
   private grow(): void {
@@ -38,7 +40,6 @@ export class LifetimeIndex {
   }
 
   row(index: number): Lifetime {
-    this.sort();
     return {
       page: this.pages[index]!,
       count: this.counts[index]!,
@@ -49,7 +50,6 @@ export class LifetimeIndex {
 
   /** Index of the first row that ends after `page`; rows do not overlap in a sound store. */
   firstEndingAfter(page: number): number {
-    this.sort();
     let low = 0;
     let high = this.length;
     while (low < high) {
@@ -60,22 +60,41 @@ export class LifetimeIndex {
     return low;
   }
 
-  /** Rows were added in the order of the tree, by death: brings them into that of pages. */
-  private sort(): void {
-    if (this.sorted) return;
-    const order = new Uint32Array(this.length);
-    for (let i = 0; i < order.length; i++) order[i] = i;
-    const { pages } = this;
-    order.sort((a, b) => pages[a]! - pages[b]!);
+  /** Rows were added in the order of the tree, by death: brings them into that of pages, before any is looked up. */
+  *sort(): Generator<void> {
+    const { length, pages } = this;
+    let order = new Uint32Array(length);
+    for (let i = 0; i < length; i++) order[i] = i;
+    for (let start = 0; start < length; start += SORT_STEP) {
+      order.subarray(start, start + SORT_STEP).sort((a, b) => pages[a]! - pages[b]!);
+      yield;
+    }
+    let merged = new Uint32Array(length);
+    for (let width = SORT_STEP; width < length; width *= 2) {
+      for (let start = 0; start < length; start += 2 * width) {
+        const middle = Math.min(start + width, length);
+        const end = Math.min(start + 2 * width, length);
+        let left = start;
+        let right = middle;
+        for (let at = start; at < end; at++) {
+          const takesLeft = right >= end || (left < middle && pages[order[left]!]! <= pages[order[right]!]!);
+          merged[at] = takesLeft ? order[left++]! : order[right++]!;
+          if (at % MOVE_STEP === 0) yield;
+        }
+      }
+      [order, merged] = [merged, order];
+    }
     const arranged = (old: Float64Array): Float64Array<ArrayBuffer> => {
       const column = new Float64Array(old.length);
-      for (let i = 0; i < order.length; i++) column[i] = old[order[i]!]!;
+      for (let i = 0; i < length; i++) column[i] = old[order[i]!]!;
       return column;
     };
-    this.pages = arranged(pages);
+    this.pages = arranged(this.pages);
+    yield;
     this.counts = arranged(this.counts);
+    yield;
     this.births = arranged(this.births);
+    yield;
     this.deaths = arranged(this.deaths);
-    this.sorted = true;
   }
 }

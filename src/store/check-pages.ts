@@ -125,6 +125,7 @@ export class PageCheck {
     yield* this.checkTree(rootPage, TREE.versions, root.versions, root.lsn);
     yield* this.checkTree(rootPage, TREE.lifetimes, root.lifetimes, root.lsn);
     yield* this.checkTree(rootPage, TREE.free, root.free, root.lsn);
+    yield* this.lifetimes.sort();
     this.catalogDamaged = this.pagesLost;
     this.pagesLost = false;
     for (const run of root.spare) this.free.push({ ...run, after: 0 });

@@ -9,7 +9,7 @@
  * It is a generator that reads some 128 pages between two yields, so that whoever runs it can do other work in between.
  * What directories, links and files say is verified above (vfs/check.ts), from the versions that are left here.
  */
-import { checkTree } from '../btree/check.ts';
+import { checkTree, walkTree } from '../btree/check.ts';
 import type { VersionRow } from '../encoding/catalog.ts';
 import type { ControlBlock } from '../encoding/control.ts';
 import { TREE } from '../encoding/keys.ts';
@@ -168,7 +168,10 @@ export class StoreCheck {
       [TREE.lifetimes, root.lifetimes],
       [TREE.free, root.free],
     ] as const) {
-      for (const { page, message } of checkTree(space, ref, tree).problems) {
+      for (const item of walkTree(space, ref, tree)) {
+        if (this.context.spend(1)) yield;
+        if (!('message' in item)) continue;
+        const { page, message } = item;
         this.context.damages.add({
           kind: 'page',
           file: DATA_NAME,
@@ -177,7 +180,6 @@ export class StoreCheck {
           message: `in the catalog of the checkpoint before, of LSN ${root.lsn}: ${message}`,
         });
       }
-      yield;
     }
     this.context.progress.damages = this.context.damages.count;
   }

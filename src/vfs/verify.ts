@@ -103,6 +103,8 @@ export class Verification {
   private readonly damages: DamageList;
   private readonly notFullyChecked: number[] = [];
   private pathTextLeft = PATH_TEXT_MAX;
+  /** Numbers of versions by their LSNs. */
+  private numbers: ReadonlyMap<number, number> | undefined;
 
   constructor(directory: StorageDirectory, options: VerifyOptions) {
     this.options = options;
@@ -364,10 +366,11 @@ export class Verification {
   }
 
   private snapshotsHit({ versions, states }: Damage): string[] {
-    const lsns = new Map(this.store.versions.map(({ lsn }, number) => [lsn, number]));
+    this.numbers ??= new Map(this.store.versions.map(({ lsn }, number) => [lsn, number]));
+    const { numbers } = this;
     return (this.store.pages?.snapshots ?? [])
       .filter(({ lsn }) => {
-        const number = lsns.get(lsn);
+        const number = numbers.get(lsn);
         if (number === undefined) return states.some(([from, to]) => lsn >= from && lsn < to);
         return versions.some(([newest, oldest]) => number >= newest && number <= oldest);
       })
