@@ -56,6 +56,9 @@ export interface Entry {
   readonly inode: number;
 }
 
+/** Bytes that are read into one buffer; a sparse file may say that it has any number. */
+const CONTENT_MAX = 2 ** 31 - 1;
+
 const TYPES = new Map<number, EntryType>([
   [S_IFREG, 'file'],
   [S_IFDIR, 'directory'],
@@ -128,6 +131,10 @@ export class View {
     if (!(offset >= 0) || !(length >= 0))
       throw new LsnfsError('INVALID_INPUT', 'offset and length count from 0 up');
     const count = Math.max(0, Math.min(length, attributes.size - offset));
+    if (count > CONTENT_MAX) {
+      const message = `${count} bytes are more than one buffer takes: read the file in parts of up to ${CONTENT_MAX}`;
+      throw new LsnfsError('EFBIG', message, { size: count, limit: CONTENT_MAX });
+    }
     const { fileSystem } = this;
     const handle = fileSystem.open(ROOT_CALLER, attributes.inode, O_RDONLY);
     try {

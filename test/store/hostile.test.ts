@@ -12,11 +12,14 @@ import { extentKey, inodeKey } from '../../src/encoding/keys.ts';
 import { PAGE_HEADER_SIZE, sealPage } from '../../src/encoding/page.ts';
 import { RecordWriter } from '../../src/encoding/record.ts';
 import { decodeVersionRoot, encodeVersionRoot } from '../../src/encoding/root.ts';
+import { Database } from '../../src/plugin/database.ts';
 import { MemoryDirectory } from '../../src/storage/memory-device.ts';
 import { PageCache } from '../../src/storage/page-cache.ts';
 import { applyTransaction } from '../../src/store/apply.ts';
 import { parseSettings } from '../../src/store/settings.ts';
+import { Store } from '../../src/store/store.ts';
 import { TreeState } from '../../src/store/tree-state.ts';
+import { ROOT_CALLER } from '../../src/vfs/file-system.ts';
 import { MemoryPageSpace } from '../helpers/memory-page-space.ts';
 
 function emptyState(): TreeState {
@@ -105,4 +108,17 @@ test('settings named like what every object has are none', (t) => {
     const options = { code: 'INVALID_INPUT', message: new RegExp(`no setting "${name}"`) };
     t.throws(() => parseSettings(`{"${name}": 5}`, 'lsnfs.json'), options);
   }
+});
+
+test('a sparse file that says it is larger than any buffer is read in parts', async (t) => {
+  const directory = new MemoryDirectory();
+  Store.initialize(directory, { segmentSize: 1 << 20 });
+  const database = await Database.over(directory, {}, { mountpoint: null, background: 'caller' });
+  await database.put('/sparse', 'start');
+  const { inode } = database.stat('/sparse')!;
+  database.volume.live.setattr(ROOT_CALLER, inode, { size: 2 ** 50 });
+  t.throws(() => database.get('/sparse'), { code: 'EFBIG', message: /in parts/ });
+  t.is(database.read('/sparse', { length: 5 }).toString(), 'start');
+  t.deepEqual(database.read('/sparse', { offset: 2 ** 50 - 3 }), Buffer.alloc(3));
+  await database.close();
 });
