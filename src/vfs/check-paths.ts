@@ -18,7 +18,7 @@ import { ROOT_INODE, S_IFDIR } from './file-system.ts';
 /** Paths that are listed for one damage; more are counted. */
 const PATHS_MAX = 1000;
 /** Entries between two yields. */
-const STEP_ENTRIES = 4096;
+const STEP_ENTRIES = 1024;
 const SLASH = Buffer.from('/');
 
 export interface HitPath {

@@ -56,7 +56,7 @@ export interface FileSystemProblem {
 /** After so many problems of one state the rest is not worth listing. */
 const PROBLEMS_MAX = 1000;
 /** Items between two yields. */
-const STEP_ITEMS = 2048;
+const STEP_ITEMS = 512;
 const UNREACHABLE = 'the directory cannot be reached from the root';
 const XATTR_FLAGS = FLAG_XATTRS | FLAG_ACCESS_ACL | FLAG_DEFAULT_ACL | FLAG_CAPABILITY;
 const NO_VALUE = Buffer.alloc(0);
@@ -146,6 +146,8 @@ export class StructureCheck {
     }
     for (const inode of touched) {
       this.judgeAgain(inode);
+      // It has looked into the trees some times.
+      this.work += 8;
       if (this.isDue()) yield;
     }
     for (const [inode, messages] of this.wrong) {
