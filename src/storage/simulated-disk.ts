@@ -130,8 +130,7 @@ interface Flight {
   /** Changes that it covers: the file's oldest ones. */
   covered: number;
   readonly fault: Fault | undefined;
-  readonly resolve: () => void;
-  readonly reject: (error: LsnfsError) => void;
+  readonly settle: (error: LsnfsError | undefined) => void;
 }
 
 export interface SimulatedDiskOptions {
@@ -194,9 +193,7 @@ export class SimulatedDisk implements StorageDirectory {
   land(index: number): void {
     const flight = this.flights.splice(index, 1)[0];
     assert(flight !== undefined, `there is no sync ${index} in flight`);
-    const error = this.finishSync(flight.file, flight.name, flight.covered, flight.fault);
-    if (error === undefined) flight.resolve();
-    else flight.reject(error);
+    flight.settle(this.finishSync(flight.file, flight.name, flight.covered, flight.fault));
   }
 
   /** The machine is gone: nothing that its programs still do has an effect, and every call fails. */
@@ -204,7 +201,7 @@ export class SimulatedDisk implements StorageDirectory {
     this.off = true;
     this.watch = undefined;
     this.fault = undefined;
-    for (const { name, reject } of this.flights.splice(0)) reject(this.failure('sync', name, -1, 'ENODEV'));
+    for (const { name, settle } of this.flights.splice(0)) settle(this.failure('sync', name, -1, 'ENODEV'));
   }
 
   /** A copy with all that is not durable yet: what the next process finds after this one was killed. */
@@ -373,18 +370,17 @@ export class SimulatedDisk implements StorageDirectory {
     return this.isQuota ? Number.POSITIVE_INFINITY : this.capacity;
   }
 
-  /** For devices: a sync that ends later. */
-  fly(file: DiskFile, name: string): Promise<void> {
+  /** For devices: a sync that ends later. Returns what ends it. */
+  fly(file: DiskFile, name: string, settle: (error: LsnfsError | undefined) => void): () => void {
     const fault = this.begin('sync', name);
-    return new Promise((resolve, reject) => {
-      const flight: Flight = { file, name, covered: file.pending.length, fault, resolve, reject };
-      this.flights.push(flight);
-      if (this.holdSyncs) return;
-      setImmediate(() => {
-        const index = this.flights.indexOf(flight);
-        if (index >= 0) this.land(index);
-      });
-    });
+    const flight: Flight = { file, name, covered: file.pending.length, fault, settle };
+    this.flights.push(flight);
+    const land = (): void => {
+      const index = this.flights.indexOf(flight);
+      if (index >= 0) this.land(index);
+    };
+    if (!this.holdSyncs) setImmediate(land);
+    return land;
   }
 
   /** For devices: a sync that ends at once. */
@@ -413,8 +409,8 @@ export class SimulatedDisk implements StorageDirectory {
   }
 }
 
-class SimulatedDevice implements Device {
-  readonly name: string;
+export class SimulatedDevice implements Device {
+  name: string;
   readonly descriptor = -1;
   private readonly disk: SimulatedDisk;
   private readonly file: DiskFile;
@@ -448,7 +444,7 @@ class SimulatedDevice implements Device {
       this.change({
         kind: 'write',
         position,
-        bytes: Uint8Array.from(source.subarray(start, start + admitted)),
+        bytes: new Uint8Array(source.subarray(start, start + admitted)),
       });
     if (fault !== undefined) throw this.disk.failure('write', this.name, position + admitted, fault.errno);
     if (admitted < length) {
@@ -480,7 +476,18 @@ class SimulatedDevice implements Device {
 
   sync(): Promise<void> {
     assert(this.open, `${this.name} is closed`);
-    return this.disk.fly(this.file, this.name);
+    return new Promise((resolve, reject) => {
+      this.startSync((error) => {
+        if (error === undefined) resolve();
+        else reject(error);
+      });
+    });
+  }
+
+  /** As `sync`, with a callback that is called before `land` returns. Returns what ends the sync. */
+  startSync(settle: (error: LsnfsError | undefined) => void): () => void {
+    assert(this.open, `${this.name} is closed`);
+    return this.disk.fly(this.file, this.name, settle);
   }
 
   syncNow(): void {

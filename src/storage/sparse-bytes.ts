@@ -88,7 +88,7 @@ export class SparseBytes {
   private writable(index: number): Uint8Array {
     const chunk = this.chunks[index];
     if (chunk !== undefined && this.owned[index] === true) return chunk;
-    const own = chunk === undefined ? new Uint8Array(CHUNK_SIZE) : Uint8Array.from(chunk);
+    const own = chunk === undefined ? new Uint8Array(CHUNK_SIZE) : new Uint8Array(chunk);
     this.chunks[index] = own;
     this.owned[index] = true;
     return own;

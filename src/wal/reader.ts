@@ -90,7 +90,7 @@ export class LogReader implements Iterable<LogTransaction> {
   private readonly directory: StorageDirectory;
   private readonly options: LogReaderOptions;
   private readonly frame: FrameReader;
-  private readonly window = Buffer.allocUnsafeSlow(WINDOW_SIZE);
+  private readonly window: Buffer;
   private windowIndex = -1;
   private windowStart = 0;
   private windowLength = 0;
@@ -111,6 +111,7 @@ export class LogReader implements Iterable<LogTransaction> {
   constructor(directory: StorageDirectory, options: LogReaderOptions) {
     this.directory = directory;
     this.options = options;
+    this.window = Buffer.allocUnsafeSlow(Math.min(WINDOW_SIZE, options.segmentSize));
     this.frame = new FrameReader(options.storeId);
     this.checkPlace(options.from);
     this.position = options.from;

@@ -103,7 +103,7 @@ const zeros = Buffer.alloc(CHUNK_SIZE);
 
 /** The offset of the first chunk from `position` on that is not all zeros, or -1. */
 function firstWritten(device: Device, position: number, end: number): number {
-  const chunk = Buffer.allocUnsafeSlow(CHUNK_SIZE);
+  const chunk = Buffer.allocUnsafeSlow(Math.max(0, Math.min(CHUNK_SIZE, end - position)));
   for (let at = position; at < end; at += CHUNK_SIZE) {
     const length = device.read(at, chunk, 0, Math.min(CHUNK_SIZE, end - at));
     if (chunk.compare(zeros, 0, length, 0, length) !== 0) return at;
@@ -113,7 +113,7 @@ function firstWritten(device: Device, position: number, end: number): number {
 
 /** Writes what stands in [position, end) to the same place. */
 function writeAgain(device: Device, position: number, end: number): void {
-  const chunk = Buffer.allocUnsafeSlow(CHUNK_SIZE);
+  const chunk = Buffer.allocUnsafeSlow(Math.max(0, Math.min(CHUNK_SIZE, end - position)));
   for (let at = position; at < end; at += CHUNK_SIZE) {
     const length = device.read(at, chunk, 0, Math.min(CHUNK_SIZE, end - at));
     device.write(at, chunk, 0, length);

@@ -81,6 +81,30 @@ const LIVENESS_MS = 1000;
 export interface ThreadedLogOptions extends LogOptions {
   /** Gets a message when `poll` has something to do; without it this thread's event loop polls. */
   readonly notifyPort?: MessagePort;
+  /** Where the writer runs. Default: in a thread. */
+  readonly startWriter?: (start: WriterStart) => WriterRunner;
+}
+
+export interface WriterStart {
+  readonly options: ThreadedLogOptions;
+  readonly shared: SharedMemory;
+  /** The last segment that exists. */
+  readonly preparedSegment: number;
+  /** Told that `poll` has something to do, when there is no `notifyPort`. */
+  readonly progressed: () => void;
+  /** Told when the writer has ended, with the reason if it was not asked to. */
+  readonly ended: (error: Error | undefined) => void;
+}
+
+/** What runs the writer: its thread, or, in the crash laboratory, a scheduler on this one. */
+export interface WriterRunner {
+  /** Resolves after `ended`. */
+  readonly exited: Promise<void>;
+  /** Blocks until PROGRESS is not `progress`. Returns false when that takes long: somebody may have to look after it. */
+  waitForProgress(progress: number): boolean;
+  /** Whether the process waits for it. */
+  ref(): void;
+  unref(): void;
 }
 
 interface Waiter {
@@ -94,8 +118,7 @@ export class ThreadedLog implements Log {
   private readonly options: ThreadedLogOptions;
   private readonly shared = new SharedMemory();
   private readonly appender: FrameAppender;
-  private readonly worker: Worker;
-  private readonly exited: Promise<void>;
+  private readonly writer: WriterRunner;
   private firstSegment: number;
   /** What was seen of the writer's words last; they only grow. */
   private written: number;
@@ -113,7 +136,6 @@ export class ThreadedLog implements Log {
   constructor(options: ThreadedLogOptions) {
     this.options = options;
     this.segmentSize = options.segmentSize;
-    assert(options.dataDevice.descriptor >= 0, 'a log with a thread of its own works on files');
     const { first, prepared } = prepareTail(options);
     this.firstSegment = first;
     this.written = options.endLsn;
@@ -130,37 +152,17 @@ export class ThreadedLog implements Log {
       ring: shared.ring,
       waitForRoom: (position, bytes) => this.waitForRoom(position, bytes),
     });
-    const workerData: WriterThreadData = {
-      buffers: shared.buffers,
-      directoryPath: options.directory.path,
-      segmentSize: options.segmentSize,
-      endLsn: options.endLsn,
+    this.writer = (options.startWriter ?? startThread)({
+      options,
+      shared,
       preparedSegment: prepared,
-      dataDescriptor: options.dataDevice.descriptor,
-      dataName: options.dataDevice.name,
-      commitIntervalMs: options.commitIntervalMs,
-      notifyPort: options.notifyPort,
-    };
-    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-    this.worker = new Worker(new URL(`./writer-thread.${extension}`, import.meta.url), {
-      workerData,
-      transferList: options.notifyPort === undefined ? [] : [options.notifyPort],
-      name: 'lsnfs log',
-      // The log's bytes are in shared memory; the thread itself makes next to nothing.
-      resourceLimits: { maxYoungGenerationSizeMb: 3 },
-    });
-    this.exited = new Promise((resolve) => {
-      this.worker.once('exit', () => {
+      progressed: () => this.poll(),
+      ended: (error) => {
+        this.writerError = error;
         if (!this.closed) this.writerIsGone('it ended');
-        resolve();
-      });
+      },
     });
-    // Its end follows.
-    this.worker.on('error', (error) => {
-      this.writerError = error;
-    });
-    this.worker.on('message', () => this.poll());
-    this.worker.unref();
+    this.writer.unref();
   }
 
   get lsn(): number {
@@ -243,8 +245,7 @@ export class ThreadedLog implements Log {
         if (done()) return;
         if (this.failure !== undefined) throw this.failure;
         this.wake();
-        if (Atomics.wait(shared.words, PROGRESS, progress, LIVENESS_MS) === 'timed-out')
-          this.lookAfter(start);
+        if (!this.writer.waitForProgress(progress)) this.lookAfter(start);
       }
     } finally {
       shared.store(STORE_WAITS, 0);
@@ -300,8 +301,8 @@ export class ThreadedLog implements Log {
     const needed = this.waiters.length + this.dataWaiters.length > 0;
     if (needed === this.keepsAlive) return;
     this.keepsAlive = needed;
-    if (needed) this.worker.ref();
-    else this.worker.unref();
+    if (needed) this.writer.ref();
+    else this.writer.unref();
   }
 
   poll(): void {
@@ -414,8 +415,8 @@ export class ThreadedLog implements Log {
       this.call(CALL_CLOSE, 0);
       this.closed = true;
     } finally {
-      this.worker.ref();
-      await this.exited;
+      this.writer.ref();
+      await this.writer.exited;
       this.poll();
       if (this.waiters.length + this.dataWaiters.length > 0) {
         this.failed ??= new LsnfsError('STORE_CLOSED', 'the log is closed');
@@ -446,4 +447,54 @@ export class ThreadedLog implements Log {
     sendReplies(this.shared, this.durableLsn, true);
     this.poll();
   }
+}
+
+/** Runs the writer in a thread of its own. The directory and the data file must be files. */
+function startThread({
+  options,
+  shared,
+  preparedSegment,
+  progressed,
+  ended,
+}: WriterStart): WriterRunner & { worker: Worker } {
+  assert(options.dataDevice.descriptor >= 0, 'a log with a thread of its own works on files');
+  const workerData: WriterThreadData = {
+    buffers: shared.buffers,
+    directoryPath: options.directory.path,
+    segmentSize: options.segmentSize,
+    endLsn: options.endLsn,
+    preparedSegment,
+    dataDescriptor: options.dataDevice.descriptor,
+    dataName: options.dataDevice.name,
+    commitIntervalMs: options.commitIntervalMs,
+    notifyPort: options.notifyPort,
+  };
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+  const worker = new Worker(new URL(`./writer-thread.${extension}`, import.meta.url), {
+    workerData,
+    transferList: options.notifyPort === undefined ? [] : [options.notifyPort],
+    name: 'lsnfs log',
+    // The log's bytes are in shared memory; the thread itself makes next to nothing.
+    resourceLimits: { maxYoungGenerationSizeMb: 3 },
+  });
+  let failure: Error | undefined;
+  const exited = new Promise<void>((resolve) => {
+    worker.once('exit', () => {
+      ended(failure);
+      resolve();
+    });
+  });
+  // Its end follows.
+  worker.on('error', (error) => {
+    failure = error;
+  });
+  worker.on('message', progressed);
+  return {
+    worker,
+    exited,
+    waitForProgress: (progress) =>
+      Atomics.wait(shared.words, PROGRESS, progress, LIVENESS_MS) !== 'timed-out',
+    ref: () => worker.ref(),
+    unref: () => worker.unref(),
+  };
 }

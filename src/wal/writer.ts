@@ -13,7 +13,7 @@
  * After a failure it stays to answer: calls with the failure, replies with the failure's bytes.
  */
 import { LsnfsError } from '../errors.ts';
-import type { Device, StorageDirectory } from '../storage/device.ts';
+import type { StorageDirectory } from '../storage/device.ts';
 import { sendReplies } from './replies.ts';
 import { SegmentFiles } from './segment.ts';
 import {
@@ -66,7 +66,7 @@ export interface WriterOptions {
   readonly endLsn: number;
   readonly preparedSegment: number;
   /** The data file, which belongs to the store. */
-  readonly dataDevice: Pick<Device, 'sync'>;
+  readonly dataDevice: { sync(): PromiseLike<void> };
   readonly commitIntervalMs: number;
   /** Tells the other side that something advanced that it waits for. */
   readonly notify: () => void;
@@ -84,6 +84,8 @@ export class LogWriter {
   private deadline = Number.POSITIVE_INFINITY;
   private dataSyncRunning = false;
   private closed = false;
+  /** The last round made a piece of a segment: there may be more of it. */
+  private stepped = false;
 
   /** @throws LsnfsError when the segments cannot be opened. */
   constructor(options: WriterOptions) {
@@ -99,20 +101,41 @@ export class LogWriter {
   async run(): Promise<void> {
     while (!this.closed) {
       const signal = this.shared.load(SIGNAL);
-      try {
-        const rest = this.work();
-        if (rest !== undefined) await rest;
-        if (this.step()) continue;
-      } catch (error) {
-        this.fail(error);
-      }
+      const rest = this.round();
+      if (rest !== undefined) await rest;
+      if (this.stepped) continue;
       if (this.dataSyncRunning) await turnOfEventLoop();
       if (!this.closed) this.sleep(signal);
     }
   }
 
-  /** One round of whatever is to be done; a promise when a sync of the data file is part of it. */
-  private work(): Promise<void> | undefined {
+  /** It was told to close, and has. */
+  get isClosed(): boolean {
+    return this.closed;
+  }
+
+  /**
+   * One round of whatever is to be done: what `run` repeats, and the crash laboratory calls when it sees fit. The next one may
+   * begin when the promise is settled, which there is when a sync of the data file is part of the round. Never throws:
+   * what fails is the log's failure.
+   */
+  round(): PromiseLike<void> | undefined {
+    const finish = (): void => {
+      this.stepped = this.step();
+    };
+    const fail = (error: unknown): void => this.fail(error);
+    this.stepped = false;
+    try {
+      const rest = this.work();
+      if (rest !== undefined) return rest.then(finish).then(undefined, fail);
+      finish();
+    } catch (error) {
+      this.fail(error);
+    }
+    return undefined;
+  }
+
+  private work(): PromiseLike<void> | undefined {
     const { words } = this.shared;
     const call = this.shared.load(CALL);
     const called = call !== this.callsAnswered ? this.shared.load(CALL_KIND) : 0;
@@ -162,7 +185,7 @@ export class LogWriter {
   }
 
   /** Makes everything up to `target`, which is written, durable. */
-  private sync(target: number): Promise<void> | undefined {
+  private sync(target: number): PromiseLike<void> | undefined {
     const dataDirty = Atomics.exchange(this.shared.words, DATA_DIRTY, 0) === 1;
     const dataSync = dataDirty ? this.options.dataDevice.sync() : undefined;
     const devices = this.segments.takeUnsynced();

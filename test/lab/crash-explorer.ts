@@ -15,6 +15,8 @@ import { checkRecovered, Verifier, type VerifierCounts } from './crash-verifier.
 import { seedFrom } from './crash-workload.ts';
 
 const LIVES_PER_CHAIN = 5;
+/** Lives whose log has a stepped writer. */
+const THREADED_ONE_IN = 3;
 
 export interface ExplorerOptions {
   readonly seed: number;
@@ -136,7 +138,11 @@ export class Explorer {
     history: readonly StateRecord[],
     acknowledged: number,
   ): Life {
-    const { seed, only, view = (plain) => plain, trace, without } = this.options;
+    const { options } = this;
+    const { seed, only, view = (plain) => plain, trace, without } = options;
+    // A view hides the simulated disk, on which the stepped writer relies.
+    const threaded =
+      options.view === undefined && new Random(seedFrom(seed, number, 7)).below(THREADED_ONE_IN) === 0;
     const isOnly = only?.life === number;
     const verifier = new Verifier({ seed, life: number, pageSize, view }, this.summary);
     /** What was recovered from an image. */
@@ -148,6 +154,7 @@ export class Explorer {
         pageSize,
         clock,
         view,
+        threaded,
         wanted: (index) => (only === undefined ? true : isOnly && (only.state ?? index) === index),
         visit: (state) => this.visit(state, life, number, verifier, recovered),
         trace: only === undefined || isOnly ? trace : undefined,

@@ -56,6 +56,8 @@ export interface LifeOptions {
   readonly pageSize: PageSize;
   readonly clock: LabClock;
   readonly view: DiskView;
+  /** Whether the log has a writer as a mounted store's has. */
+  readonly threaded: boolean;
   /** Whether a crash state is wanted; the others are not made. */
   readonly wanted: (index: number) => boolean;
   /** Called between the actions. */
@@ -159,8 +161,8 @@ export class Life {
 
   /** Makes the store. */
   async create(): Promise<void> {
-    const { view, pageSize, clock } = this.options;
-    initializeOn(view(this.disk), pageSize, clock);
+    const { pageSize, clock } = this.options;
+    initializeOn(this.disk, pageSize, clock);
     await this.show();
     const looking = new Machine(this.disk.clone(), { clock, view: (disk) => disk });
     const { live } = looking.store;
@@ -202,7 +204,7 @@ export class Life {
   private open(): () => LiveFileSystem {
     const { clock, view } = this.options;
     clock.tick();
-    const machine = new Machine(this.disk, { clock, view });
+    const machine = new Machine(this.disk, { clock, view, threaded: this.options.threaded });
     this.machine = machine;
     return () => machine.mount();
   }
@@ -222,7 +224,10 @@ export class Life {
       this.changed(),
     );
     this.changed();
+    // Each orphan goes in a transaction of its own.
+    machine.clockRead = () => this.changed();
     fs.removeOrphans();
+    machine.clockRead = undefined;
     this.changed();
   }
 
@@ -265,6 +270,8 @@ export class Life {
         if (state !== 'work') break;
       }
     }
+    const { writer } = this.machine!;
+    while (writer !== undefined && random.below(3) > 0) writer.round();
     while (this.disk.syncsInFlight > 0 && random.below(5) < 2) await this.land(random);
     await turn();
     if (store.failure !== undefined) throw store.failure;
@@ -296,9 +303,15 @@ export class Life {
     const { lsn } = this.machine!.store.live;
     this.promise('commit', promise, lsn);
     while (this.acknowledged < lsn && this.failure === undefined) {
-      await turn();
-      if (this.disk.syncsInFlight > 0) await this.land(random);
+      await this.advance(random);
     }
+  }
+
+  /** Lets the log's writer and the disk do something. */
+  private async advance(random: Random): Promise<void> {
+    await turn();
+    this.machine!.writer?.round();
+    if (this.disk.syncsInFlight > 0) await this.land(random);
   }
 
   /** A transaction of the API: kept, given up, or ended by an error in its midst. */
@@ -344,10 +357,7 @@ export class Life {
       done = true;
     };
     work.then(finish, finish);
-    while (!done) {
-      await turn();
-      if (this.disk.syncsInFlight > 0) await this.land(random);
-    }
+    while (!done) await this.advance(random);
     await work;
   }
 }

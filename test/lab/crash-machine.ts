@@ -8,6 +8,7 @@ import type { SimulatedDisk } from '../../src/storage/simulated-disk.ts';
 import { Store } from '../../src/store/store.ts';
 import type { VfsOptions } from '../../src/vfs/core.ts';
 import { LiveFileSystem } from '../../src/vfs/live-file-system.ts';
+import { type SteppedWriter, steppedLog } from './crash-writer.ts';
 
 export const SEGMENT_SIZE = 65_536;
 const HOUR_MS = 3_600_000;
@@ -28,6 +29,8 @@ export type DiskView = (disk: SimulatedDisk) => StorageDirectory;
 export interface MachineOptions {
   readonly clock: LabClock;
   readonly view: DiskView;
+  /** Whether the log has a writer as a mounted store's has. */
+  readonly threaded?: boolean;
 }
 
 export function initializeOn(disk: StorageDirectory, pageSize: PageSize, clock: LabClock): void {
@@ -50,6 +53,10 @@ export class Machine {
   readonly disk: SimulatedDisk;
   readonly store: Store;
   readonly vfsOptions: VfsOptions;
+  /** Of a threaded log. */
+  writer: SteppedWriter | undefined;
+  /** Called when the file system reads its clock: at the beginning of each transaction of its own. */
+  clockRead: (() => void) | undefined;
 
   /** Opens the store, which recovers. @throws whatever that throws */
   constructor(disk: SimulatedDisk, options: MachineOptions) {
@@ -58,12 +65,19 @@ export class Machine {
     this.store = Store.open(view(disk), {
       background: 'caller',
       now: () => clock.microseconds,
+      monotonicMs: () => clock.microseconds / 1000,
+      ...(options.threaded === true && {
+        openLog: steppedLog((writer) => {
+          this.writer = writer;
+        }),
+      }),
       settings: { commitIntervalMs: HOUR_MS, checkpointIntervalMs: HOUR_MS },
     });
     this.vfsOptions = {
       atime: 'noatime',
       cachedInodes: 16,
       now: (time) => {
+        this.clockRead?.();
         time.seconds = Math.floor(clock.microseconds / 1e6);
         time.nanoseconds = (clock.microseconds % 1e6) * 1000;
       },
@@ -82,20 +96,6 @@ export class Machine {
   /** The live file system; the caller removes the orphans. */
   mount(): LiveFileSystem {
     return new LiveFileSystem(this.store.live, this.vfsOptions);
-  }
-
-  /** Ends syncs that are held until the work is done, in any order. */
-  async landUntil<Result>(work: Promise<Result>, below: (limit: number) => number): Promise<Result> {
-    let done = false;
-    const finish = (): void => {
-      done = true;
-    };
-    work.then(finish, finish);
-    for (;;) {
-      await turn();
-      if (done) return work;
-      if (this.disk.syncsInFlight > 0) this.disk.land(below(this.disk.syncsInFlight));
-    }
   }
 
   /** The end of this machine; what waits for it is told so. */

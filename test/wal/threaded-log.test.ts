@@ -299,7 +299,7 @@ test('a process that exits without closing is not held up, and loses nothing tha
 
 test('a writer that dies without a word is a failure of the log, also for a thread that blocks', async (t) => {
   const { log, directoryPath } = openLog(t);
-  const { worker } = log as unknown as { worker: Worker };
+  const { worker } = (log as unknown as { writer: { worker: Worker } }).writer;
   log.append(Uint8Array.of(1), 1, 1);
   log.flushToFiles();
   const durable = log.durableLsn;
@@ -324,7 +324,7 @@ test('a writer that dies while nobody looks is heard of by the event loop', asyn
   const { log } = openLog(t);
   const lsn = log.append(Uint8Array.of(1), 1, 1);
   const waiting = log.sync(lsn);
-  const { worker } = log as unknown as { worker: Worker };
+  const { worker } = (log as unknown as { writer: { worker: Worker } }).writer;
   const told = new Promise((resolve) => {
     log.onDurable(log.append(Uint8Array.of(2), 1, 1), resolve);
   });
