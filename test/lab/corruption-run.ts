@@ -8,6 +8,22 @@ import { Finding, Laboratory, type Outcome } from './corruption-use.ts';
 /** One case in so many goes on with changes, the check and a second opening. */
 const THOROUGH_EVERY = 4;
 
+/** One case in so many has two pieces of damage. */
+const DOUBLE_EVERY = 6;
+
+function both(one: Damage, other: Damage): Damage {
+  return {
+    what: `${one.what}, and ${other.what}`,
+    touched: [...one.touched, ...other.touched],
+    apply: (directory) => {
+      one.apply(directory);
+      // The file may be gone, or shorter, by the first.
+      const place = other.touched[0]!;
+      if (directory.exists(place.file) || place.from === 0) other.apply(directory);
+    },
+  };
+}
+
 /** A store with everything that is needed to damage it. */
 export interface Prepared {
   readonly name: string;
@@ -66,7 +82,8 @@ async function run(
 /** The case with this number. @throws FailedCase */
 export function runCase(prepared: Prepared, seed: number, index: number): Promise<Outcome> {
   const random = randomOf(seed, index);
-  const damage = prepared.source.draw(random);
+  const one = prepared.source.draw(random);
+  const damage = index % DOUBLE_EVERY === 1 ? both(one, prepared.source.draw(random)) : one;
   const again = `npm run test:corruption -- --store ${prepared.name} --seed ${seed} --case ${index}`;
   return run(prepared, damage, random, index % THOROUGH_EVERY === 0, again);
 }
