@@ -6,6 +6,8 @@ import { INODE_LINKS } from '../../src/encoding/inode.ts';
 import { extentKey, inodeKey, namespaceKey, orphanKey, TREE } from '../../src/encoding/keys.ts';
 import { Database } from '../../src/index.ts';
 import { MemoryDirectory } from '../../src/storage/memory-device.ts';
+import { StoreCheck } from '../../src/store/check.ts';
+import { USE } from '../../src/store/check-table.ts';
 import { initializeStore } from '../../src/store/initialize.ts';
 import { Store } from '../../src/store/store.ts';
 import { checkFileSystem } from '../../src/vfs/check.ts';
@@ -205,10 +207,7 @@ test('control slots, settings, and files that are missing or short', async (t) =
   const found = (directory: MemoryDirectory): string[] =>
     verify(directory).damages.map(({ file, offset, message }) => `${file}@${offset} ${message}`);
   const { directory } = await sample();
-  const sequences = [0, 1].map(
-    (slot) => overwrite(directory, 'control', slot * 4096, Buffer.alloc(0)) && slot,
-  );
-  for (const slot of sequences) {
+  for (const slot of [0, 1]) {
     const copy = directory.clone();
     flip(copy, 'control', slot * 4096 + 60);
     const lines = found(copy);
@@ -260,6 +259,29 @@ test('the catalog root of the newest checkpoint: the one before is gone by', asy
   t.truthy(damage, linesOf(report).join('\n'));
   t.regex(damage!.message, /the catalog root of the checkpoint/);
   t.true(report.versions >= 5, 'the rest is verified');
+});
+
+test('damage of any page of the catalog is found, and hits no version', async (t) => {
+  const { directory } = await sample();
+  const check = new StoreCheck(directory.clone(), { log: false });
+  for (const _step of check.run());
+  const { table } = check.pages!;
+  const catalog: number[] = [];
+  for (let page = 1; page < table.limit; page++) if (table.use(page) === USE.catalog) catalog.push(page);
+  t.true(catalog.length >= 4);
+  for (const page of catalog) {
+    flip(directory, 'data', page * PAGE + 60);
+    const report = verify(directory);
+    flip(directory, 'data', page * PAGE + 60);
+    const damage = report.damages.find((found) => found.page === page);
+    t.truthy(damage, `page ${page}: ${linesOf(report).join('\n')}`);
+    t.is(damage!.offset, page * PAGE);
+    t.deepEqual(damage!.versions, []);
+    t.true(
+      report.damages.every(({ kind }) => kind === 'page'),
+      linesOf(report).join('\n'),
+    );
+  }
 });
 
 test('the log: damage is found where it is, reading goes on behind it, a torn end is none', async (t) => {
@@ -603,4 +625,95 @@ test('going from version to version finds what a check of each version by itself
     [...problems].map(([message, lsnsHit]) => `${message}: ${lsnsHit.join(' ')}`).sort();
   t.deepEqual(listed(found), listed(expected));
   await store.log.close();
+});
+
+test('a store as it is found at any moment of its life, crashes included, is sound', async (t) => {
+  const random = new Random(seedOf(t, 'any moment'));
+  const directory = new MemoryDirectory('any moment');
+  initializeStore(directory, { segmentSize: SEGMENT, pageSize: random.below(2) === 0 ? 4096 : 8192 });
+  let store = Store.open(directory, { background: 'caller' });
+  let fs = new LiveFileSystem(store.live, OPTIONS);
+  let snapshots = 0;
+  let verified = 0;
+  const directories = [ROOT_INODE];
+  const name = (): Buffer => Buffer.from(`n${random.below(15)}`);
+  const attempt = (work: () => void): void => {
+    try {
+      work();
+    } catch (error) {
+      // Names that are taken or missing, directories that are gone.
+      if (!(error instanceof Error && 'errno' in error)) throw error;
+    }
+  };
+  const change = (): void => {
+    const parent = directories[random.below(directories.length)]!;
+    attempt(() => {
+      switch (random.below(6)) {
+        case 0:
+          directories.push(fs.mkdir(ROOT_CALLER, parent, name(), 0o755).inode);
+          break;
+        case 1:
+        case 2: {
+          const { handle } = fs.create(ROOT_CALLER, parent, name(), S_IFREG | 0o644, 2);
+          const size = random.below(3) === 0 ? 90_000 : 2000;
+          fs.write(ROOT_CALLER, handle, random.below(50_000), content(size, random.next()), 0, size, false);
+          fs.release(handle);
+          break;
+        }
+        case 3:
+          fs.rename(ROOT_CALLER, parent, name(), directories[random.below(directories.length)]!, name(), 0);
+          break;
+        case 4:
+          fs.unlink(ROOT_CALLER, parent, name());
+          break;
+        default: {
+          const found = fs.lookup(ROOT_CALLER, parent, name());
+          if (found !== undefined)
+            fs.setxattr(ROOT_CALLER, found.inode, Buffer.from('user.x'), content(300, 1), 0, false);
+        }
+      }
+    });
+  };
+  for (let round = 0; round < 150; round++) {
+    for (let i = random.below(5); i >= 0; i--) change();
+    switch (random.below(12)) {
+      case 0:
+        await store.checkpoint();
+        break;
+      case 1:
+      case 2:
+      case 3:
+        // Some of a checkpoint: what it has written is nobody's yet.
+        for (let i = random.below(6); i >= 0; i--) store.backgroundStep(0);
+        break;
+      case 4:
+        await store.createSnapshot(`s${snapshots++}`, '');
+        break;
+      case 5:
+        if (store.snapshots().length > 2) await store.deleteSnapshot(store.snapshots()[0]!.name);
+        break;
+      case 6:
+        store.live.begin();
+        store.live.put(TREE.registry, Buffer.from('x'), Buffer.alloc(16));
+        // After a change: the live state is made anew from the checkpoint and the log.
+        store.live.rollback();
+        break;
+      case 7:
+        await store.commit();
+        if (random.below(2) === 0) await store.close();
+        else await store.log.close();
+        store = Store.open(directory, { background: 'caller' });
+        fs = new LiveFileSystem(store.live, OPTIONS);
+        fs.removeOrphans();
+        break;
+      default:
+    }
+    if (random.below(4) > 0) continue;
+    store.log.flushToFiles();
+    t.deepEqual(linesOf(verify(directory.clone())), [], `round ${round}`);
+    verified++;
+  }
+  t.true(verified > 10);
+  await store.close();
+  t.deepEqual(linesOf(verify(directory)), []);
 });
