@@ -8,6 +8,8 @@
 
 export interface Device {
   readonly name: string;
+  /** The file has another name in its directory now: for messages. */
+  renamed(name: string): void;
   /** Reads into target[start, start + length); returns the bytes read (less only at the end of the device). */
   read(position: number, target: Uint8Array, start: number, length: number): number;
   /** Writes all of source[start, start + length), growing the device where needed. */

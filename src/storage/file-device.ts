@@ -36,7 +36,7 @@ export function deviceError(operation: string, name: string, position: number, e
 }
 
 export class FileDevice implements Device {
-  readonly name: string;
+  name: string;
   private open = true;
   private readonly fileDescriptor: number;
 
@@ -48,6 +48,10 @@ export class FileDevice implements Device {
   get descriptor(): number {
     assert(this.open, `${this.name} is closed`);
     return this.fileDescriptor;
+  }
+
+  renamed(name: string): void {
+    this.name = path.join(path.dirname(this.name), path.basename(name));
   }
 
   read(position: number, target: Uint8Array, start: number, length: number): number {

@@ -117,7 +117,7 @@ export class MemoryDirectory implements StorageDirectory {
 }
 
 export class MemoryDevice implements Device {
-  readonly name: string;
+  name: string;
   readonly descriptor = -1;
   private readonly directory: MemoryDirectory;
   private readonly file: SparseBytes;
@@ -128,6 +128,10 @@ export class MemoryDevice implements Device {
     this.file = file;
     this.name = name;
     this.readOnly = readOnly;
+  }
+
+  renamed(name: string): void {
+    this.name = name;
   }
 
   read(position: number, target: Uint8Array, start: number, length: number): number {

@@ -430,6 +430,10 @@ export class SimulatedDevice implements Device {
     return this.disk.begin(kind, this.name, position, length);
   }
 
+  renamed(name: string): void {
+    this.name = name;
+  }
+
   read(position: number, target: Uint8Array, start: number, length: number): number {
     this.begin('read', position, length);
     return this.file.cached.read(position, target, start, length);

@@ -221,8 +221,10 @@ export class SegmentFiles {
 
   /** The file is whole and synced: gives it its name. */
   private finishPreparing(): void {
-    this.directory.rename(PREPARING_NAME, segmentName(this.prepared + 1, this.segmentSize));
+    const name = segmentName(this.prepared + 1, this.segmentSize);
+    this.directory.rename(PREPARING_NAME, name);
     this.directory.syncDirectory(WAL_DIRECTORY);
+    this.preparing!.renamed(name);
     this.prepared++;
     this.ahead.set(this.prepared, this.preparing!);
     this.preparing = undefined;
