@@ -133,8 +133,13 @@ export class LiveTree extends TreeState implements LiveState {
 
   commit(): number {
     assert(this.depth > 0, 'commit without begin');
-    if (--this.depth > 0 || this.outer !== undefined) return this.lsn;
-    return this.append();
+    if (this.depth > 1 || this.outer !== undefined) {
+      this.depth--;
+      return this.lsn;
+    }
+    const lsn = this.append();
+    this.depth = 0;
+    return lsn;
   }
 
   private append(): number {
@@ -197,15 +202,16 @@ export class LiveTree extends TreeState implements LiveState {
         { cause },
       );
     }
+    let lsn: number;
     try {
-      this.host.log.reserve(this.records.length);
+      lsn = this.append();
     } catch (error) {
       this.rollbackTransaction();
       throw error;
     }
     this.outer = undefined;
     this.pages.release(outer.savepoint);
-    return this.append();
+    return lsn;
   }
 
   rollbackTransaction(): void {

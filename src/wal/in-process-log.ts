@@ -64,7 +64,7 @@ export class InProcessLog implements Log {
       lastTimeMicroseconds: options.lastTimeMicroseconds,
       ring: this.ring,
       waitForRoom: (position, bytes) => {
-        if (position + bytes - this.written > RING_SIZE) this.writeOut(position);
+        if (position + bytes - this.written > RING_SIZE) this.makeRoom(position);
       },
     });
   }
@@ -90,8 +90,9 @@ export class InProcessLog implements Log {
   }
 
   append(records: Uint8Array, length: number, timeMicroseconds: number): number {
-    this.reserve(length);
+    if (this.failed === undefined) this.reserve(length);
     const lsn = this.appender.append(records, length, timeMicroseconds, this.durable);
+    if (this.failed !== undefined) return lsn;
     if (this.timer === undefined) this.startTimer();
     if (this.segments.wantsStep(lsn)) this.segments.step(true);
     return lsn;
@@ -191,6 +192,15 @@ export class InProcessLog implements Log {
     this.checkIdle();
   }
 
+  /** Makes room in the ring. A log that has failed writes nothing more: what is in its ring can be overwritten. */
+  private makeRoom(end: number): void {
+    try {
+      this.writeOut(end);
+    } catch (error) {
+      if (error !== this.failed) throw error;
+    }
+  }
+
   /** Writes the ring's bytes before `end` to the segment files. A failure is the log's. */
   private writeOut(end: number): void {
     if (this.failed !== undefined) throw this.failed;
@@ -204,6 +214,8 @@ export class InProcessLog implements Log {
       }
     } catch (error) {
       this.failed = asFailure(error);
+      // Whoever waits is told, also when no group is on its way that would do it.
+      if (!this.running) queueMicrotask(() => this.endGroup(this.failed));
       throw this.failed;
     }
   }

@@ -31,7 +31,10 @@ export interface Log {
   reserve(bytes: number): void;
   /**
    * Appends records[0, length) as one transaction made at `timeMicroseconds` since 1970 (clamped so that it never
-   * goes backwards). Returns the LSN at which it ends.
+   * goes backwards). Returns the LSN at which it ends. A log that fails amid an operation, or has failed since it
+   * began, takes the transaction like one that was appended a moment earlier: it will never be durable. So what was
+   * applied to the trees need not be undone.
+   * @throws LsnfsError NO_SPACE when more is appended than was reserved; then nothing was.
    */
   append(records: Uint8Array, length: number, timeMicroseconds: number): number;
   /** The data file was written: the next sync of the log syncs it too, in parallel. */

@@ -204,7 +204,11 @@ export class ThreadedLog implements Log {
   }
 
   append(records: Uint8Array, length: number, timeMicroseconds: number): number {
-    this.reserve(length);
+    try {
+      this.reserve(length);
+    } catch (error) {
+      if (this.failure === undefined) throw error;
+    }
     const lsn = this.appender.append(records, length, timeMicroseconds, this.durableLsn);
     const { shared } = this;
     shared.store(AVAILABLE, lsn | 0);
@@ -228,10 +232,15 @@ export class ThreadedLog implements Log {
   private waitForRoom(position: number, bytes: number): void {
     if (position + bytes - this.written <= RING_SIZE) return;
     this.shared.store(AVAILABLE, position | 0);
-    this.waitUntil(() => {
-      this.written = lsnBefore(position, this.shared.load(WRITTEN));
-      return position + bytes - this.written <= RING_SIZE;
-    });
+    try {
+      this.waitUntil(() => {
+        this.written = lsnBefore(position, this.shared.load(WRITTEN));
+        return position + bytes - this.written <= RING_SIZE;
+      });
+    } catch (error) {
+      // A log that has failed writes nothing more: what is in its ring can be overwritten.
+      if (this.failure === undefined) throw error;
+    }
   }
 
   /** Blocks until `done`, which the writer's progress changes. @throws the log's failure */
