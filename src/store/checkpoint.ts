@@ -29,7 +29,7 @@ import { extentCount, extentPage, placeExtent, setExtentChecksum } from '../enco
 import { KIND_EXTENT, TREE } from '../encoding/keys.ts';
 import { isTemporary, PAGE_TREE, type PageRef } from '../encoding/page.ts';
 import { encodeCatalogRoot, encodeVersionRoot, type TreeRef, type VersionRoot } from '../encoding/root.ts';
-import { assert } from '../errors.ts';
+import { assert, LsnfsError } from '../errors.ts';
 import type { Device } from '../storage/device.ts';
 import { DATA_BASE, type DirtyPages, type SealedDeaths } from '../storage/dirty-pages.ts';
 import type { FreeSpace, PageRun } from '../storage/free-space.ts';
@@ -104,6 +104,17 @@ export class Checkpoint {
     yield* this.recordDeaths(lsn);
     const catalog = this.writeCatalog(version, lsn);
     return { lsn, timeMicroseconds: root.timeMicroseconds, catalog };
+  }
+
+  /** Writes what has its place and waits in memory. For a checkpoint that is given up. Returns whether it could. */
+  flush(): boolean {
+    try {
+      this.writer.flush();
+      return true;
+    } catch (error) {
+      if (!(error instanceof LsnfsError)) throw error;
+      return false;
+    }
   }
 
   /** Writes the dirty pages below `ref` and makes `ref` name their final places. */

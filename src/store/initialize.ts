@@ -57,19 +57,19 @@ export function initializeStore(directory: StorageDirectory, options: Initialize
   writeFile(directory, SETTINGS_NAME, Buffer.from(`${JSON.stringify(options.settings ?? {}, null, 2)}\n`));
   const storeId = options.storeId ?? randomBytes(16);
   initializeLog(directory, { storeId, segmentSize });
-  const data = directory.open(DATA_NAME, { create: true });
   const createdAtMicroseconds = options.createdAtMicroseconds ?? Date.now() * 1000;
   // Page 0 is nobody's: a pointer that was zeroed never leads anywhere.
   const versionPage = 1;
   const catalogPage = 2;
   const lsn = FIRST_LSN;
   const version = TreeState.empty(lsn, createdAtMicroseconds);
-  const bytes = Buffer.alloc(pageSize);
-  encodeVersionRoot(bytes, version);
-  const versionChecksum = sealPage(bytes, versionPage, lsn);
-  data.write(versionPage * pageSize, bytes, 0, pageSize);
+  const file = Buffer.alloc((catalogPage + 1) * pageSize);
+  const versionBytes = file.subarray(versionPage * pageSize, (versionPage + 1) * pageSize);
+  encodeVersionRoot(versionBytes, version);
+  const versionChecksum = sealPage(versionBytes, versionPage, lsn);
+  const catalogBytes = file.subarray(catalogPage * pageSize);
   const empty: TreeRef = { ...NO_PAGE, pageCount: 0 };
-  encodeCatalogRoot(bytes, {
+  encodeCatalogRoot(catalogBytes, {
     lsn,
     timeMicroseconds: createdAtMicroseconds,
     version: { number: versionPage, lsn, checksum: versionChecksum },
@@ -81,10 +81,8 @@ export function initializeStore(directory: StorageDirectory, options: Initialize
     horizonTimeMicroseconds: createdAtMicroseconds,
     spare: [],
   });
-  const rootChecksum = sealPage(bytes, catalogPage, lsn);
-  data.write(catalogPage * pageSize, bytes, 0, pageSize);
-  data.syncNow();
-  data.close();
+  const rootChecksum = sealPage(catalogBytes, catalogPage, lsn);
+  writeFile(directory, DATA_NAME, file);
   const control = encodeControl({
     sequence: 1,
     storeId,
@@ -103,9 +101,9 @@ export function initializeStore(directory: StorageDirectory, options: Initialize
   });
   // The control block comes last and whole: without it there is no store, only a creation that was interrupted.
   const temporary = `${CONTROL_NAME}.new`;
-  const file = Buffer.alloc(2 * CONTROL_SLOT_SIZE);
-  file.set(control, controlSlot(1) * CONTROL_SLOT_SIZE);
-  writeFile(directory, temporary, file);
+  const slots = Buffer.alloc(2 * CONTROL_SLOT_SIZE);
+  slots.set(control, controlSlot(1) * CONTROL_SLOT_SIZE);
+  writeFile(directory, temporary, slots);
   // What it names must have its names for good before it has its own: changes of names may reach the disk in any order.
   directory.syncDirectory('');
   directory.rename(temporary, CONTROL_NAME);

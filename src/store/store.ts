@@ -66,6 +66,8 @@ export interface StoreOptions {
   background?: 'own' | 'caller';
   /** Microseconds since 1970. */
   now?: () => number;
+  /** Milliseconds of a clock that never goes back, for what is done after a time. Default: performance.now. */
+  monotonicMs?: () => number;
   /** Told of what a person should know and nobody waits for. */
   warn?: (message: string) => void;
 }
@@ -122,9 +124,11 @@ export class Store {
   private retryMs = Number.NEGATIVE_INFINITY;
   /** A checkpoint was given up halfway: the live state must be recovered before the next. */
   private abandoned = false;
+  /** The checkpoint that is giving pages their places. */
+  private placing: Checkpoint | undefined;
   private changed = false;
   private lastSealLsn: number;
-  private lastSealMs = performance.now();
+  private lastSealMs: number;
   private lastSealDirectPages = 0;
   private timer: NodeJS.Timeout | undefined;
   private driving: Promise<void> | undefined;
@@ -148,7 +152,17 @@ export class Store {
   static open(directory: StorageDirectory, options: StoreOptions = {}): Store {
     const slots = readControl(directory);
     const settings = readSettings(directory, options.settings);
-    return new Store(directory, settings, slots, options);
+    const readOnly = options.readOnly === true;
+    const data = directory.open(DATA_NAME, { readOnly });
+    let control: Device | undefined;
+    try {
+      control = directory.open(CONTROL_NAME, { readOnly });
+      return new Store(directory, settings, slots, { data, control }, options);
+    } catch (error) {
+      control?.close();
+      data.close();
+      throw error;
+    }
   }
 
   /** The store's secret id, for its lock. */
@@ -160,14 +174,15 @@ export class Store {
     directory: StorageDirectory,
     settings: Settings,
     slots: ControlSlots,
+    devices: { readonly data: Device; readonly control: Device },
     options: StoreOptions,
   ) {
     this.directory = directory;
     this.settings = settings;
     this.options = options;
     this.readOnly = options.readOnly === true;
-    this.data = directory.open(DATA_NAME, { readOnly: this.readOnly });
-    this.controlDevice = directory.open(CONTROL_NAME, { readOnly: this.readOnly });
+    this.data = devices.data;
+    this.controlDevice = devices.control;
     this.cache = new PageCache(this.data, slots.newest.pageSize, settings.cacheSizeBytes);
     const opened = openNewestCheckpoint(this.cache, slots, (message) => this.options.warn?.(message));
     // The next slot that is written is the other one than that of `opened`, also when that is not the newest.
@@ -182,12 +197,18 @@ export class Store {
     const host = this.makeHost();
     this.live = new LiveTree(this.cache, opened.versionRoot, host);
     this.lastSealLsn = opened.versionRoot.lsn;
+    this.lastSealMs = this.monotonicMs();
     if (!this.readOnly) confirmControl(this.controlDevice, opened.control);
     this.recovered = this.replayWhatCanBe(witnessedLsn(slots.newest), opened.versionRoot);
-    this.changed = this.recovered.transactions > 0;
+    // Not when replay ended with a snapshot: its state is sealed already, and two versions of one LSN are impossible.
+    this.changed = this.recovered.transactions > 0 && this.live.lsn > this.lastSealLsn;
     if (this.readOnly) {
       this.log = new ClosedLog(this.recovered.endLsn, this.control.segmentSize, directory);
       return;
+    }
+    // Before the log is open, which would have to be closed again if this failed.
+    if (this.control.cleanShutdown) {
+      this.writeControl({ ...this.control, sequence: this.control.sequence + 1, cleanShutdown: false });
     }
     const openLog = options.openLog ?? ((logOptions) => new InProcessLog(logOptions));
     this.log = openLog({
@@ -201,9 +222,6 @@ export class Store {
       dataDevice: this.data,
       commitIntervalMs: settings.commitIntervalMs,
     });
-    if (this.control.cleanShutdown) {
-      this.writeControl({ ...this.control, sequence: this.control.sequence + 1, cleanShutdown: false });
-    }
     if (options.background !== 'caller') this.startTimer();
   }
 
@@ -234,6 +252,10 @@ export class Store {
       },
       now: () => this.now(),
     };
+  }
+
+  private monotonicMs(): number {
+    return this.options.monotonicMs?.() ?? performance.now();
   }
 
   private now(): number {
@@ -321,7 +343,7 @@ export class Store {
 
   private admitData(pages: number): void {
     const { pageSize } = this.control;
-    const now = performance.now();
+    const now = this.monotonicMs();
     if (now - this.spaceReadMs > SPACE_READING_MS) {
       this.spaceReadMs = now;
       this.spaceBytes = this.directory.freeBytes();
@@ -358,6 +380,7 @@ export class Store {
 
   private recoverLive(): void {
     this.running = undefined;
+    this.placing = undefined;
     this.seals.length = 0;
     for (const hold of this.holds) hold.isBroken = true;
     this.log.flushToFiles();
@@ -373,7 +396,7 @@ export class Store {
       const { endLsn, reason } = replayed;
       throw new LsnfsError('CORRUPT_LOG', `the log ends at ${endLsn} and not at ${this.log.lsn} (${reason})`);
     }
-    this.changed = true;
+    this.changed = this.live.lsn > this.lastSealLsn;
   }
 
   /** Makes everything so far durable. Returns the LSN. */
@@ -467,7 +490,7 @@ export class Store {
     return this.live.lsn;
   }
 
-  /** Holds the present state for a checkpoint. */
+  /** Holds the present state for a checkpoint. No state is held twice: a version is known by its LSN. */
   private seal(): void {
     const { live } = this;
     const { generation, deaths } = live.pages.seal();
@@ -485,7 +508,7 @@ export class Store {
     this.seals.push({ generation, root, deaths, liveMark: this.freeSpace.liveMark });
     this.changed = false;
     this.lastSealLsn = live.lsn;
-    this.lastSealMs = performance.now();
+    this.lastSealMs = this.monotonicMs();
     this.lastSealDirectPages = live.directPages;
   }
 
@@ -498,7 +521,7 @@ export class Store {
       live.lsn - this.lastSealLsn >= settings.checkpointLogBytes ||
       (live.directPages - this.lastSealDirectPages) * live.pageSize >=
         DIRECT_FACTOR * settings.checkpointLogBytes ||
-      performance.now() - this.lastSealMs >= settings.checkpointIntervalMs
+      this.monotonicMs() - this.lastSealMs >= settings.checkpointIntervalMs
     );
   }
 
@@ -506,7 +529,7 @@ export class Store {
   hasBackgroundWork(): boolean {
     if (this.failure !== undefined || this.readOnly) return false;
     const hasWork = this.running !== undefined || this.seals.length > 0 || this.abandoned || this.isDue();
-    return hasWork && (this.postponed === undefined || performance.now() >= this.retryMs);
+    return hasWork && (this.postponed === undefined || this.monotonicMs() >= this.retryMs);
   }
 
   /**
@@ -518,17 +541,24 @@ export class Store {
       this.options.warn?.(`checkpoints wait, and the log holds what they would: ${error.message}`);
     }
     this.postponed = error;
-    this.retryMs = performance.now() + POSTPONE_MS;
+    this.retryMs = this.monotonicMs() + POSTPONE_MS;
   }
 
   private hasRoomForCheckpoint(): boolean {
     const { pageSize } = this.control;
     const pages = this.live.pages.dirtyCount * 1.25 - this.freeSpace.freePages;
-    const free = this.directory.freeBytes();
-    const needed = Math.ceil(Math.max(0, pages) * pageSize) + CHECKPOINT_ROOM;
-    if (free >= needed) return true;
-    const message = `the file system that holds ${this.directory.path} has ${free} bytes left of ${needed} that a checkpoint may need`;
-    this.postpone(new LsnfsError('NO_SPACE', message, { free, needed }));
+    let shortage: LsnfsError;
+    try {
+      const free = this.directory.freeBytes();
+      const needed = Math.ceil(Math.max(0, pages) * pageSize) + CHECKPOINT_ROOM;
+      if (free >= needed) return true;
+      const message = `the file system that holds ${this.directory.path} has ${free} bytes left of ${needed} that a checkpoint may need`;
+      shortage = new LsnfsError('NO_SPACE', message, { free, needed });
+    } catch (error) {
+      if (!(error instanceof LsnfsError)) throw error;
+      shortage = error;
+    }
+    this.postpone(shortage);
     return false;
   }
 
@@ -544,16 +574,21 @@ export class Store {
     }
   }
 
-  /** In the midst of an operation, which has read the live state already: it cannot be recovered here. */
+  /** At the beginning of an operation, which may have read the live state already: when that is recovered, it ends. */
   private relieve(): void {
-    if (!this.abandoned) this.checkpointStep(RELIEF_MS);
-    if (this.abandoned) throw this.postponed!;
+    this.checkpointStep(RELIEF_MS);
+    if (this.recoverAbandoned()) throw this.failure ?? this.postponed!;
   }
 
   /** Works on checkpoints for about `budgetMs`. Returns what is left: nothing, more work, or a wait for the disk. */
   backgroundStep(budgetMs: number): 'idle' | StepState {
     const state = this.checkpointStep(budgetMs);
-    if (!this.abandoned) return state;
+    return this.recoverAbandoned() ? 'blocked' : state;
+  }
+
+  /** After a checkpoint that was given up halfway: brings the live state back. Returns whether there was one. */
+  private recoverAbandoned(): boolean {
+    if (!this.abandoned) return false;
     this.abandoned = false;
     try {
       this.live.recover();
@@ -561,12 +596,12 @@ export class Store {
       // The store has failed, and says so to everybody.
       if (this.failure === undefined) throw error;
     }
-    return 'blocked';
+    return true;
   }
 
   private checkpointStep(budgetMs: number): 'idle' | StepState {
     if (this.failure !== undefined || this.readOnly) return 'idle';
-    const end = performance.now() + budgetMs;
+    const end = this.monotonicMs() + budgetMs;
     if (this.postponed !== undefined && end - budgetMs < this.retryMs) return 'blocked';
     do {
       if (this.running === undefined) {
@@ -585,16 +620,28 @@ export class Store {
         } else if (step.value !== 'work') return step.value;
       } catch (error) {
         this.running = undefined;
-        if (isShortage(error)) {
-          this.postpone(error);
-          this.abandoned = true;
-          return 'blocked';
-        }
-        this.fail(error);
-        return 'idle';
+        return this.giveUp(error);
       }
-    } while (performance.now() < end);
+    } while (this.monotonicMs() < end);
     return 'work';
+  }
+
+  /**
+   * A checkpoint cannot go on. Nothing on disk names what it has written, but the live state may name pages that have
+   * their places and are not in the file.
+   */
+  private giveUp(error: unknown): 'idle' | 'blocked' {
+    const { placing } = this;
+    this.placing = undefined;
+    if (isShortage(error) && this.failure === undefined) {
+      this.postpone(error);
+      this.abandoned = placing !== undefined;
+      return 'blocked';
+    }
+    this.fail(error);
+    // Reading is to go on: with those pages written after all, or with the state as it was.
+    this.abandoned = placing !== undefined && !placing.flush();
+    return 'idle';
   }
 
   private *checkpointSteps(seal: Seal): Generator<StepState, void> {
@@ -606,12 +653,14 @@ export class Store {
       seal,
       () => this.seals,
     );
+    this.placing = checkpoint;
     const steps = checkpoint.run();
     let step = steps.next();
     while (step.done !== true) {
       yield 'work';
       step = steps.next();
     }
+    this.placing = undefined;
     const { lsn, timeMicroseconds, catalog } = step.value;
     const records = new RecordWriter(1024);
     records.checkpoint(lsn, timeMicroseconds, catalog.number, catalog.lsn, catalog.checksum);
@@ -625,19 +674,25 @@ export class Store {
       if (this.log.failure !== undefined) throw this.log.failure;
       if (this.log.durableLsn < this.waitingFor) yield 'wait';
     }
-    this.writeControl({
-      ...this.control,
-      sequence: this.control.sequence + 1,
-      cleanShutdown: false,
-      checkpoint: {
-        lsn,
-        position,
-        timeMicroseconds,
-        rootPage: catalog.number,
-        rootLsn: catalog.lsn,
-        rootChecksum: catalog.checksum,
-      },
-    });
+    try {
+      this.writeControl({
+        ...this.control,
+        sequence: this.control.sequence + 1,
+        cleanShutdown: false,
+        checkpoint: {
+          lsn,
+          position,
+          timeMicroseconds,
+          rootPage: catalog.number,
+          rootLsn: catalog.lsn,
+          rootChecksum: catalog.checksum,
+        },
+      });
+    } catch (error) {
+      // Whatever the reason is, what the slot holds now nobody knows: final, also when it is a want of room.
+      this.fail(error, 'the control block could not be written');
+      throw error;
+    }
     if (this.holds.size === 0) this.freeSpace.releaseQuarantined(lsn);
   }
 
@@ -758,7 +813,8 @@ export class Store {
 
   /** Calls `visit` for each whole transaction in (from, to], until it returns false. */
   eachTransaction(from: number, to: number, visit: (transaction: LogTransaction) => boolean): void {
-    this.log.flushToFiles();
+    // What is durable is in the files, also those of a log that has failed.
+    if (to > this.log.durableLsn) this.log.flushToFiles();
     const reader = new LogReader(this.directory, {
       storeId: this.control.storeId,
       segmentSize: this.control.segmentSize,
@@ -819,23 +875,30 @@ export class Store {
     clearInterval(this.timer);
     try {
       if (this.readOnly) return;
-      if (this.failure === undefined) {
-        await this.log.sync(this.live.lsn);
-        await this.driving;
-        if (this.changed) this.seal();
-        this.retryMs = Number.NEGATIVE_INFINITY;
-        await this.drive();
+      try {
+        await this.finishWriting();
+      } finally {
+        await this.log.close();
       }
-      const { failure } = this;
-      // Without a last checkpoint the next opening replays the log.
-      if (failure === undefined && this.postponed === undefined && !this.control.cleanShutdown) {
-        this.writeControl({ ...this.control, sequence: this.control.sequence + 1, cleanShutdown: true });
-      }
-      await this.log.close();
-      if (failure !== undefined) throw failure;
     } finally {
       this.controlDevice.close();
       this.data.close();
+    }
+  }
+
+  /** @throws the store's failure */
+  private async finishWriting(): Promise<void> {
+    if (this.failure === undefined) {
+      await this.log.sync(this.live.lsn);
+      await this.driving;
+      if (this.changed) this.seal();
+      this.retryMs = Number.NEGATIVE_INFINITY;
+      await this.drive();
+    }
+    if (this.failure !== undefined) throw this.failure;
+    // Without a last checkpoint the next opening replays the log.
+    if (this.postponed === undefined && !this.control.cleanShutdown) {
+      this.writeControl({ ...this.control, sequence: this.control.sequence + 1, cleanShutdown: true });
     }
   }
 }
