@@ -14,6 +14,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { CANARIES } from '../test/lab/crash-canaries.ts';
 import { Explorer, type ExplorerOptions, type Failure, type Summary } from '../test/lab/crash-explorer.ts';
+import { ACTIONS_MAX } from '../test/lab/crash-life.ts';
 
 const { values } = parseArgs({
   options: {
@@ -180,6 +181,7 @@ async function shrink(life: number): Promise<void> {
   const deadline = performance.now() + SHRINK_LIMIT_MS;
   // What comes after the failure is none of it.
   const actions = failure.action + 1;
+  without = new Set(Array.from({ length: ACTIONS_MAX - actions }, (_, i) => actions + i));
   for (let size = Math.ceil(actions / 2); size >= 1; size = size === 1 ? 0 : Math.ceil(size / 2)) {
     for (let from = 0; from < actions && performance.now() < deadline; from += size) {
       const candidate = new Set(without);
@@ -189,7 +191,7 @@ async function shrink(life: number): Promise<void> {
       if (found !== undefined) [without, failure] = [candidate, found];
     }
   }
-  const left = actions - [...without].filter((action) => action < actions).length;
+  const left = ACTIONS_MAX - without.size;
   say(`${left} of ${actions} actions are enough:`);
   report(failure);
   say(`        with --without ${[...without].sort((a, b) => a - b).join()} --trace`);

@@ -53,8 +53,6 @@ const early: DeviceChange = (device) => ({
   },
 });
 
-const isZero = (bytes: Uint8Array): boolean => bytes.every((byte) => byte === 0);
-
 export const CANARIES: Readonly<Record<string, DiskView>> = {
   /** Data is not synced, neither for commits nor before a control slot names a checkpoint. */
   'no-data-sync': (disk) =>
@@ -90,17 +88,6 @@ export const CANARIES: Readonly<Record<string, DiskView>> = {
       (device) => ({
         write: (position, source, start, length) =>
           device.write(CONTROL_SLOT_SIZE - position, source, start, length),
-      }),
-    ),
-  /** What stands behind the end of the log is not wiped before something is appended. */
-  'no-wipe': (disk) =>
-    withDevices(
-      disk,
-      (name) => isLog(name) && !name.endsWith('preparing'),
-      (device) => ({
-        write: (position, source, start, length) => {
-          if (!isZero(source.subarray(start, start + length))) device.write(position, source, start, length);
-        },
       }),
     ),
 };

@@ -21,6 +21,9 @@ const CHANGES: ReadonlySet<DiskOperationKind> = new Set(['write', 'truncate', 'o
 /** Of the other operations one in so many is a crash state. */
 const OTHER_ONE_IN = 10;
 const KILL_ONE_IN = 6;
+const ACTIONS_MIN = 20;
+/** A life has fewer actions. */
+export const ACTIONS_MAX = 80;
 const SNAPSHOTS = ['alpha', 'beta', 'gamma', 'delta'];
 
 /** What the laboratory found: a rule that does not hold. */
@@ -181,7 +184,7 @@ export class Life {
       this.history.length = this.lengthUpTo(this.machine!.store.live.lsn);
       this.start(fs());
       await this.show();
-      const actions = 20 + plan.below(60);
+      const actions = ACTIONS_MIN + plan.below(ACTIONS_MAX - ACTIONS_MIN);
       for (this.action = 0; this.action < actions; this.action++) {
         if (this.options.without?.has(this.action) === true) continue;
         await this.act(new Random(seedFrom(seed, life, this.action, 4)));
