@@ -1,0 +1,46 @@
+/** What the test and the long run of the laboratory of failing disks share: the programs, their plans, one run. */
+import { Random } from '../helpers/random.ts';
+import { hurry, program } from './fault-script.ts';
+import { FaultRun, formatPlan, type Outcome, type Plan, plansFor, type TracedOperation } from './faults.ts';
+
+export const PROGRAMS: Readonly<Record<string, (run: FaultRun) => Promise<void>>> = { program, hurry };
+
+export interface Prepared {
+  readonly name: string;
+  readonly trace: readonly TracedOperation[];
+  readonly operations: number;
+  readonly plans: readonly Plan[];
+}
+
+/** Runs a program undisturbed and lists what can fail. */
+export async function prepare(name: string, seed: number): Promise<Prepared> {
+  const script = PROGRAMS[name];
+  if (script === undefined)
+    throw new Error(`there is no program ${name}: ${Object.keys(PROGRAMS).join(', ')}`);
+  const run = new FaultRun(undefined, undefined, seed, 0);
+  await run.run(script);
+  return { name, trace: run.trace, operations: run.trace.length, plans: plansFor(run.trace) };
+}
+
+/** `count` of the plans, drawn without repetition, or all of them. */
+export function draw({ plans }: Prepared, seed: number, count: number): Plan[] {
+  const random = new Random(seed);
+  const shuffled = [...plans];
+  for (let i = shuffled.length - 1; i > 0; i--) {
+    const other = random.below(i + 1);
+    [shuffled[i], shuffled[other]] = [shuffled[other]!, shuffled[i]!];
+  }
+  return shuffled.slice(0, count);
+}
+
+/** Runs a program with what the plan says. @throws Error that says how to do the same again. */
+export async function runPlan(prepared: Prepared, plan: Plan, seed: number, cuts = 2): Promise<Outcome> {
+  const run = new FaultRun(plan, prepared.trace, seed, cuts);
+  try {
+    return await run.run(PROGRAMS[prepared.name]!);
+  } catch (error) {
+    const text = error instanceof Error && error.name !== 'Finding' ? error.stack : String(error);
+    const again = `npm run test:faults -- --program ${prepared.name} --seed ${seed} --plan ${formatPlan(plan)}`;
+    throw new Error(`${text}\n  again: ${again}`, { cause: error });
+  }
+}
