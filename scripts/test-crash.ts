@@ -6,7 +6,7 @@
  *
  *   npm run test:crash -- --seed S --life L [--state K] [--trace]   only that life's crash states, or one of them
  *   … --shrink                                                      leaves out actions as long as the life still fails
- *   … --without 3,7,8                                               the same life without these actions
+ *   … --actions 3,7,8                                               the same life with these actions only
  *   … --canary NAME                                                 on a disk that breaks a rule (crash-canaries.ts)
  */
 import { type ChildProcess, fork } from 'node:child_process';
@@ -14,7 +14,6 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { CANARIES } from '../test/lab/crash-canaries.ts';
 import { Explorer, type ExplorerOptions, type Failure, type Summary } from '../test/lab/crash-explorer.ts';
-import { ACTIONS_MAX } from '../test/lab/crash-life.ts';
 
 const { values } = parseArgs({
   options: {
@@ -24,7 +23,7 @@ const { values } = parseArgs({
     life: { type: 'string' },
     state: { type: 'string' },
     canary: { type: 'string' },
-    without: { type: 'string' },
+    actions: { type: 'string' },
     shrink: { type: 'boolean', default: false },
     trace: { type: 'boolean', default: false },
     /** Of a worker, given by the process that started it. */
@@ -85,18 +84,15 @@ function say(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
-function command(failure: Failure): string {
-  const state = failure.state === undefined ? '' : ` --state ${failure.state}`;
-  const broken = canary === undefined ? '' : ` --canary ${canary}`;
-  return `npm run test:crash -- --seed ${seed} --life ${failure.life}${state}${broken}`;
-}
-
-function report(failure: Failure): void {
+function report(failure: Failure, actions?: readonly number[]): void {
   const { life, state, action, where, message } = failure;
+  const broken = canary === undefined ? '' : ` --canary ${canary}`;
+  const same = `npm run test:crash -- --seed ${seed} --life ${life}${broken}`;
+  const done = actions === undefined ? '' : ` --actions ${actions.join()}`;
   say(`FAILED: seed ${seed}, life ${life}, state ${state ?? '-'}, action ${action}, ${where}`);
   say(message);
-  say(`again:  ${command(failure)}`);
-  say(`shrink: ${command({ ...failure, state: undefined })} --shrink`);
+  say(`again:  ${same}${state === undefined ? '' : ` --state ${state}`}${done}`);
+  if (actions === undefined) say(`shrink: ${same} --shrink`);
 }
 
 /** One of the processes of a long run. */
@@ -168,49 +164,45 @@ function lead(): Promise<Failure | undefined> {
 
 /** Leaves out actions, more at first and then single ones, as long as the life still fails. */
 async function shrink(life: number): Promise<void> {
-  const fails = async (without: ReadonlySet<number>): Promise<Failure | undefined> => {
-    const failure = await new Explorer({ ...base, only: { life, state: undefined }, without }).run();
-    return failure?.life === life ? failure : undefined;
-  };
-  let without: ReadonlySet<number> = new Set();
-  let failure = await fails(without);
-  if (failure === undefined) {
+  const only = { life, state: undefined };
+  const first = await new Explorer({ ...base, only }).run();
+  if (first?.life !== life) {
     say('it does not fail');
     return;
   }
-  const deadline = performance.now() + SHRINK_LIMIT_MS;
+  let failure: Failure = first;
   // What comes after the failure is none of it.
-  const actions = failure.action + 1;
-  without = new Set(Array.from({ length: ACTIONS_MAX - actions }, (_, i) => actions + i));
-  for (let size = Math.ceil(actions / 2); size >= 1; size = size === 1 ? 0 : Math.ceil(size / 2)) {
-    for (let from = 0; from < actions && performance.now() < deadline; from += size) {
-      const candidate = new Set(without);
-      for (let action = from; action < Math.min(actions, from + size); action++) candidate.add(action);
-      if (candidate.size === without.size) continue;
-      const found = await fails(candidate);
-      if (found !== undefined) [without, failure] = [candidate, found];
+  let actions = Array.from({ length: first.action + 1 }, (_, action) => action);
+  const deadline = performance.now() + SHRINK_LIMIT_MS;
+  for (let size = Math.ceil(actions.length / 2); size >= 1; size = size === 1 ? 0 : Math.ceil(size / 2)) {
+    for (let from = 0; from < actions.length && performance.now() < deadline; ) {
+      const candidate = [...actions.slice(0, from), ...actions.slice(from + size)];
+      const found = await new Explorer({ ...base, only, actions: new Set(candidate) }).run();
+      if (found?.life === life) [actions, failure] = [candidate, found];
+      else from += size;
     }
   }
-  const left = ACTIONS_MAX - without.size;
-  say(`${left} of ${actions} actions are enough:`);
-  report(failure);
-  say(`        with --without ${[...without].sort((a, b) => a - b).join()} --trace`);
+  say(`${actions.length} of ${first.action + 1} actions are enough:`);
+  report(failure, actions);
 }
 
 async function replay(life: number): Promise<void> {
   const only = { life, state: values.state === undefined ? undefined : wholeNumber('state', values.state) };
-  const without = values.without?.split(',').map((text) => wholeNumber('without', text));
+  const actions = values.actions
+    ?.split(',')
+    .filter((text) => text !== '')
+    .map((text) => wholeNumber('actions', text));
   const options: ExplorerOptions = {
     ...base,
     only,
-    ...(without !== undefined && { without: new Set(without) }),
+    ...(actions !== undefined && { actions: new Set(actions) }),
     ...(values.trace && { trace: say }),
   };
   const explorer = new Explorer(options);
   const failure = await explorer.run();
   say(describe([explorer.summary]));
   if (failure === undefined) return;
-  report(failure);
+  report(failure, actions);
   process.exitCode = 1;
 }
 

@@ -28,7 +28,8 @@ export interface ExplorerOptions {
   readonly view?: DiskView;
   /** Only this life's crash states, or one of them. */
   readonly only?: { readonly life: number; readonly state: number | undefined };
-  readonly without?: ReadonlySet<number>;
+  /** Of that life only these actions. */
+  readonly actions?: ReadonlySet<number>;
   readonly progress?: (summary: Readonly<Summary>) => void;
   readonly trace?: (line: string) => void;
 }
@@ -139,7 +140,7 @@ export class Explorer {
     acknowledged: number,
   ): Life {
     const { options } = this;
-    const { seed, only, view = (plain) => plain, trace, without } = options;
+    const { seed, only, view = (plain) => plain, trace, actions } = options;
     // A view hides the simulated disk, on which the stepped writer relies.
     const threaded =
       options.view === undefined && new Random(seedFrom(seed, number, 7)).below(THREADED_ONE_IN) === 0;
@@ -158,7 +159,7 @@ export class Explorer {
         wanted: (index) => (only === undefined ? true : isOnly && (only.state ?? index) === index),
         visit: (state) => this.visit(state, life, number, verifier, recovered),
         trace: only === undefined || isOnly ? trace : undefined,
-        ...(isOnly && without !== undefined && { without }),
+        ...(isOnly && actions !== undefined && { actions }),
       },
       disk,
       history.slice(),

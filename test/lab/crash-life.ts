@@ -23,7 +23,9 @@ const OTHER_ONE_IN = 10;
 const KILL_ONE_IN = 6;
 const ACTIONS_MIN = 20;
 /** A life has fewer actions. */
-export const ACTIONS_MAX = 80;
+const ACTIONS_MAX = 80;
+/** Of the transactions larger than a segment one in so many is larger than a ring of 1 MiB. */
+const RING_ONE_IN = 10;
 const SNAPSHOTS = ['alpha', 'beta', 'gamma', 'delta'];
 
 /** What the laboratory found: a rule that does not hold. */
@@ -66,8 +68,8 @@ export interface LifeOptions {
   /** Called between the actions. */
   readonly visit: (state: CrashState) => Promise<void>;
   readonly trace?: ((line: string) => void) | undefined;
-  /** Actions that are left out. */
-  readonly without?: ReadonlySet<number>;
+  /** The actions that are done; default: all. */
+  readonly actions?: ReadonlySet<number>;
 }
 
 export class Life {
@@ -186,7 +188,7 @@ export class Life {
       await this.show();
       const actions = ACTIONS_MIN + plan.below(ACTIONS_MAX - ACTIONS_MIN);
       for (this.action = 0; this.action < actions; this.action++) {
-        if (this.options.without?.has(this.action) === true) continue;
+        if (this.options.actions?.has(this.action) === false) continue;
         await this.act(new Random(seedFrom(seed, life, this.action, 4)));
         await this.show();
       }
@@ -324,8 +326,9 @@ export class Life {
     const end = workload.beginTransaction();
     live.beginTransaction();
     for (let i = random.below(6); i >= 0; i--) workload.step();
-    // Some are larger than a segment of the log.
-    if (random.below(6) === 0) for (let i = 0; i < 4; i++) workload.largeLoggedWrite();
+    // Some are larger than a segment of the log, a few than the ring in which it collects.
+    const large = random.below(6) > 0 ? 0 : random.below(RING_ONE_IN) > 0 ? 4 : 36;
+    for (let i = 0; i < large; i++) workload.largeLoggedWrite();
     const keep = random.below(3) > 0;
     workload.last = keep ? 'transaction' : 'transaction rolled back';
     if (keep) {

@@ -194,11 +194,13 @@ export function treeDigest(fs: FileSystem): string {
 
 export interface StateWithRegistry extends StateReader {
   readonly registry: BTree;
+  readonly timeMicroseconds: number;
 }
 
 /** The record digest of a state: a line a row. */
 export function recordDigest(state: StateWithRegistry): string {
-  const lines = [`${state.counters.inodes} inodes, ${state.counters.dataPages} pages of data`];
+  const { counters, timeMicroseconds } = state;
+  const lines = [`${timeMicroseconds}: ${counters.inodes} inodes, ${counters.dataPages} pages of data`];
   for (const tree of [state.namespace, state.inodes, state.registry]) {
     const cursor = tree.cursor();
     for (let more = cursor.first(); more; more = cursor.next()) {
