@@ -22,6 +22,8 @@ interface Status {
   readonly files: number;
   readonly bytes: { readonly live: number; readonly history: number; readonly disk: number };
   readonly wal: { readonly bytes: number; readonly segments: number };
+  /** Why the store takes no more changes. */
+  readonly failure?: string | null;
   /** Not known of an older daemon. */
   readonly scrub?: ScrubSummary;
 }
@@ -60,6 +62,7 @@ function formatStatus(status: Status): string {
     ['Scrub', scrubText(status.scrub)],
     ['Pages', `${status.pages.total} of ${status.pageSize} bytes, ${status.pages.free} free`],
   ];
+  if (status.failure != null) rows.push(['Failed', status.failure]);
   return rows.map(([name, value]) => `${`${name}:`.padEnd(12)}${visible(value)}\n`).join('');
 }
 
