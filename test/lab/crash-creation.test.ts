@@ -29,7 +29,7 @@ test('a power cut at any operation of init leaves a store or none, never half of
     }
   };
   disk.watch = crash;
-  initializeOn(disk, 4096, new LabClock());
+  initializeOn(disk, { pageSize: 4096, segmentSize: 65_536 }, new LabClock());
   disk.watch = undefined;
   crash();
   t.true(seen.whole! >= CUTS && seen.STORE_INCOMPLETE! > 0 && seen.NO_STORE! > 0, JSON.stringify(seen));

@@ -6,15 +6,19 @@
  * seed and its number only, not on what was verified or on how many processes share the work: any crash state is made
  * again by living its chain up to it.
  */
+import { SEGMENT_SIZE_MINIMUM } from '../../src/encoding/control.ts';
 import { PAGE_SIZES } from '../../src/encoding/page.ts';
 import { SimulatedDisk } from '../../src/storage/simulated-disk.ts';
 import { Random } from '../helpers/random.ts';
 import { type CrashState, LabFailure, Life, type StateRecord } from './crash-life.ts';
-import { type DiskView, LabClock } from './crash-machine.ts';
+import { type DiskView, LabClock, type Layout } from './crash-machine.ts';
 import { checkRecovered, Verifier, type VerifierCounts } from './crash-verifier.ts';
 import { seedFrom } from './crash-workload.ts';
 
 const LIVES_PER_CHAIN = 5;
+/** Small segments are made when they are needed, larger ones ahead of that. */
+const LARGE_SEGMENT_SIZE = 512 * 1024;
+const LARGE_SEGMENTS_ONE_IN = 5;
 /** Lives whose log has a stepped writer. */
 const THREADED_ONE_IN = 3;
 
@@ -90,7 +94,10 @@ export class Explorer {
   private async runChain(chain: number): Promise<void> {
     const { seed, only } = this.options;
     const plan = new Random(seedFrom(seed, chain, 6));
-    const pageSize = PAGE_SIZES[plan.below(4) === 0 ? plan.below(PAGE_SIZES.length) : 0]!;
+    const layout: Layout = {
+      pageSize: PAGE_SIZES[plan.below(4) === 0 ? plan.below(PAGE_SIZES.length) : 0]!,
+      segmentSize: plan.below(LARGE_SEGMENTS_ONE_IN) === 0 ? LARGE_SEGMENT_SIZE : SEGMENT_SIZE_MINIMUM,
+    };
     const clock = new LabClock();
     let disk = new SimulatedDisk();
     let history: StateRecord[] = [];
@@ -99,7 +106,7 @@ export class Explorer {
     for (let i = 0; i < LIVES_PER_CHAIN && !this.done; i++) {
       const number = chain * LIVES_PER_CHAIN + i;
       if (only !== undefined && number > only.life) return;
-      const life = this.makeLife(number, pageSize, clock, disk, history, acknowledged);
+      const life = this.makeLife(number, layout, clock, disk, history, acknowledged);
       let state: CrashState | undefined;
       try {
         if (!created) await life.create();
@@ -133,7 +140,7 @@ export class Explorer {
 
   private makeLife(
     number: number,
-    pageSize: (typeof PAGE_SIZES)[number],
+    layout: Layout,
     clock: LabClock,
     disk: SimulatedDisk,
     history: readonly StateRecord[],
@@ -145,14 +152,14 @@ export class Explorer {
     const threaded =
       options.view === undefined && new Random(seedFrom(seed, number, 7)).below(THREADED_ONE_IN) === 0;
     const isOnly = only?.life === number;
-    const verifier = new Verifier({ seed, life: number, pageSize, view }, this.summary);
+    const verifier = new Verifier({ seed, life: number, layout, view }, this.summary);
     /** What was recovered from an image. */
     const recovered = new Map<string, number>();
     const life: Life = new Life(
       {
         seed,
         life: number,
-        pageSize,
+        layout,
         clock,
         view,
         threaded,

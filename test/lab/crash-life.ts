@@ -7,16 +7,21 @@
  * of its own, and so does every crash state.
  */
 import { createHash, type Hash } from 'node:crypto';
-import type { PageSize } from '../../src/encoding/page.ts';
 import type { DiskOperation, DiskOperationKind, SimulatedDisk } from '../../src/storage/simulated-disk.ts';
 import type { LiveFileSystem } from '../../src/vfs/live-file-system.ts';
 import { PastFileSystem } from '../../src/vfs/past-file-system.ts';
 import { Random } from '../helpers/random.ts';
-import { type DiskView, initializeOn, type LabClock, Machine, turn } from './crash-machine.ts';
+import { type DiskView, initializeOn, type LabClock, type Layout, Machine, turn } from './crash-machine.ts';
 import { ModelTree, recordDigest, treeDigest } from './crash-model.ts';
 import { seedFrom, Workload } from './crash-workload.ts';
 
-const BOUNDARIES: ReadonlySet<DiskOperationKind> = new Set(['sync', 'syncDirectory', 'rename', 'remove']);
+/** Operations before and after which there is always a crash. */
+export const BOUNDARIES: ReadonlySet<DiskOperationKind> = new Set([
+  'sync',
+  'syncDirectory',
+  'rename',
+  'remove',
+]);
 const CHANGES: ReadonlySet<DiskOperationKind> = new Set(['write', 'truncate', 'open', 'makeDirectory']);
 /** Of the other operations one in so many is a crash state. */
 const OTHER_ONE_IN = 10;
@@ -58,7 +63,7 @@ export interface LifeOptions {
   readonly seed: number;
   /** Number of the life. */
   readonly life: number;
-  readonly pageSize: PageSize;
+  readonly layout: Layout;
   readonly clock: LabClock;
   readonly view: DiskView;
   /** Whether the log has a writer as a mounted store's has. */
@@ -166,8 +171,8 @@ export class Life {
 
   /** Makes the store. */
   async create(): Promise<void> {
-    const { pageSize, clock } = this.options;
-    initializeOn(this.disk, pageSize, clock);
+    const { layout, clock } = this.options;
+    initializeOn(this.disk, layout, clock);
     await this.show();
     const looking = new Machine(this.disk.clone(), { clock, view: (disk) => disk });
     const { live } = looking.store;

@@ -10,7 +10,6 @@ import type { VfsOptions } from '../../src/vfs/core.ts';
 import { LiveFileSystem } from '../../src/vfs/live-file-system.ts';
 import { type SteppedWriter, steppedLog } from './crash-writer.ts';
 
-export const SEGMENT_SIZE = 65_536;
 const HOUR_MS = 3_600_000;
 const TICK_MICROSECONDS = 1009;
 
@@ -33,10 +32,15 @@ export interface MachineOptions {
   readonly threaded?: boolean;
 }
 
-export function initializeOn(disk: StorageDirectory, pageSize: PageSize, clock: LabClock): void {
+/** What is fixed when a store is made. */
+export interface Layout {
+  readonly pageSize: PageSize;
+  readonly segmentSize: number;
+}
+
+export function initializeOn(disk: StorageDirectory, layout: Layout, clock: LabClock): void {
   Store.initialize(disk, {
-    pageSize,
-    segmentSize: SEGMENT_SIZE,
+    ...layout,
     storeId: Uint8Array.from({ length: 16 }, (_, i) => i + 1),
     createdAtMicroseconds: clock.microseconds,
   });

@@ -6,16 +6,15 @@
  * one can go on working with it.
  */
 import { KIND_ORPHAN } from '../../src/encoding/keys.ts';
-import type { PageSize } from '../../src/encoding/page.ts';
 import { LsnfsError } from '../../src/errors.ts';
-import type { DiskOperationKind, SimulatedDisk } from '../../src/storage/simulated-disk.ts';
+import type { SimulatedDisk } from '../../src/storage/simulated-disk.ts';
 import { checkStore } from '../../src/store/check.ts';
 import type { TreeState } from '../../src/store/tree-state.ts';
 import { checkFileSystem } from '../../src/vfs/check.ts';
 import { PastFileSystem } from '../../src/vfs/past-file-system.ts';
 import { Random } from '../helpers/random.ts';
-import { type CrashState, LabFailure, type StateRecord } from './crash-life.ts';
-import { type DiskView, initializeOn, LabClock, Machine } from './crash-machine.ts';
+import { BOUNDARIES, type CrashState, LabFailure, type StateRecord } from './crash-life.ts';
+import { type DiskView, initializeOn, LabClock, type Layout, Machine } from './crash-machine.ts';
 import { ModelTree, recordDigest, treeDigest } from './crash-model.ts';
 import { seedFrom, Workload } from './crash-workload.ts';
 
@@ -23,7 +22,8 @@ const RECOVERY_CRASHES_MAX = 3;
 /** A recovery has about so many operations; those that change something are about so many. */
 const RECOVERY_OPERATIONS = 60;
 const RECOVERY_BOUNDARIES = 10;
-const BOUNDARIES: ReadonlySet<DiskOperationKind> = new Set(['sync', 'syncDirectory', 'rename', 'remove']);
+/** A checkpoint and closing have about so many. */
+const CHECKPOINT_BOUNDARIES = 10;
 /** Of the crash states one in so many has … */
 const ALL_STATES_ONE_IN = 10;
 const CHECK_ONE_IN = 3;
@@ -33,7 +33,7 @@ const SAMPLED_STATES = 2;
 export interface VerifierOptions {
   readonly seed: number;
   readonly life: number;
-  readonly pageSize: PageSize;
+  readonly layout: Layout;
   readonly view: DiskView;
 }
 
@@ -144,26 +144,54 @@ export class Verifier {
     prefix[8] = KIND_ORPHAN;
     const cursor = store.live.inodes.cursor();
     if (cursor.seek(prefix) && cursor.startsWith(prefix)) throw new LabFailure('orphans are left');
-    const workload = new Workload(fs, ModelTree.of(fs), random, store.live.pageSize, () => clock.tick());
+    const made: StateRecord[] = [];
+    const record = (): void => {
+      if (made.at(-1)?.lsn !== store.live.lsn) made.push(expectation(machine, workload));
+    };
+    const changed = (): void => {
+      clock.tick();
+      record();
+    };
+    const workload = new Workload(fs, ModelTree.of(fs), random, store.live.pageSize, changed);
+    record();
     for (let i = random.below(5); i >= 0; i--) workload.step();
     await store.commit();
     const cut = machine.disk.powerCut((limit) => random.below(limit));
-    const promised = expectation(machine, workload);
-    this.compareReopened(cut, clock, promised, 'after a commit and a power cut');
+    this.compareReopened(cut, clock, made, store.live.lsn, 'after a commit and a power cut');
     for (let i = random.below(5); i >= 0; i--) workload.step();
     workload.closeAll();
+    let countdown = random.below(CHECKPOINT_BOUNDARIES);
+    let last: (() => void) | undefined;
+    machine.disk.watch = ({ kind }) => {
+      record();
+      if (!BOUNDARIES.has(kind) || countdown-- !== 0) return;
+      const image = machine.disk.powerCut((limit) => random.below(limit));
+      const [known, acknowledged] = [made.slice(), store.durableLsn];
+      last = () => this.compareReopened(image, clock, known, acknowledged, 'amid a checkpoint');
+    };
     await store.checkpoint();
     check(machine);
-    const expected = expectation(machine, workload);
     await store.close();
-    this.compareReopened(machine.disk.clone(), clock, expected, 'after closing');
+    last?.();
+    this.compareReopened(machine.disk.clone(), clock, made.slice(-1), store.live.lsn, 'after closing');
   }
 
-  private compareReopened(disk: SimulatedDisk, clock: LabClock, expected: StateRecord, when: string): void {
+  private compareReopened(
+    disk: SimulatedDisk,
+    clock: LabClock,
+    known: readonly StateRecord[],
+    acknowledged: number,
+    when: string,
+  ): void {
     const machine = this.recover(disk, clock);
-    const { lsn } = machine.store.live;
-    if (lsn !== expected.lsn) throw new LabFailure(`LSN ${lsn} ${when}, and not ${expected.lsn}`);
-    compare(`the state ${when}`, machine.store.live, machine, expected);
+    const { live } = machine.store;
+    try {
+      checkRecovered(live.lsn, acknowledged, known);
+      compare('the recovered state', live, machine, known.find(({ lsn }) => lsn === live.lsn)!);
+    } catch (error) {
+      if (error instanceof LabFailure) throw new LabFailure(`crashed again ${when}: ${error.message}`);
+      throw error;
+    }
     disk.turnOff();
   }
 
@@ -182,7 +210,7 @@ export class Verifier {
       }
       for (const name of disk.list('')) disk.remove(name);
       for (const name of disk.exists('wal') ? disk.list('wal') : []) disk.remove(`wal/${name}`);
-      initializeOn(disk, this.options.pageSize, clock);
+      initializeOn(disk, this.options.layout, clock);
       machine = this.recover(disk, clock);
     }
     machine.mount();
