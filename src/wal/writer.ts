@@ -191,8 +191,11 @@ export class LogWriter {
     const devices = this.segments.takeUnsynced();
     let error: unknown;
     try {
-      for (const device of devices) device.syncNow();
-      this.segments.giveBack(devices);
+      try {
+        for (const device of devices) device.syncNow();
+      } finally {
+        this.segments.giveBack(devices);
+      }
     } catch (caught) {
       error = caught; // thrown when the sync of the data file has ended too
     }
