@@ -4,7 +4,7 @@
  *   npm run test:faults -- [--seed S] [--cases N] [--program NAME] [--all]
  *   npm run test:faults -- --program NAME --seed S --plan AT:KIND:SPAN      one run again
  *
- * Runs N plans (default: 2,000) drawn from all of both programs, or with --all every one. Ends with exit code 1 and the
+ * Runs N plans (default: 2,000) drawn from those of all programs, or with --all every one. Ends with exit code 1 and the
  * command that does a failing run again.
  */
 import { parseArgs } from 'node:util';

@@ -3,7 +3,18 @@ import { Random } from '../helpers/random.ts';
 import { hurry, program } from './fault-script.ts';
 import { FaultRun, formatPlan, type Outcome, type Plan, plansFor, type TracedOperation } from './faults.ts';
 
-export const PROGRAMS: Readonly<Record<string, (run: FaultRun) => Promise<void>>> = { program, hurry };
+interface Program {
+  readonly script: (run: FaultRun) => Promise<void>;
+  /** As of a mount: with the log's writer beside the store. */
+  readonly threaded: boolean;
+}
+
+export const PROGRAMS: Readonly<Record<string, Program>> = {
+  program: { script: program, threaded: false },
+  hurry: { script: hurry, threaded: false },
+  threaded: { script: program, threaded: true },
+  'threaded-hurry': { script: hurry, threaded: true },
+};
 
 export interface Prepared {
   readonly name: string;
@@ -14,10 +25,11 @@ export interface Prepared {
 
 /** Runs a program undisturbed and lists what can fail. */
 export async function prepare(name: string, seed: number): Promise<Prepared> {
-  const script = PROGRAMS[name];
-  if (script === undefined)
+  const chosen = PROGRAMS[name];
+  if (chosen === undefined)
     throw new Error(`there is no program ${name}: ${Object.keys(PROGRAMS).join(', ')}`);
-  const run = new FaultRun(undefined, undefined, seed, 0);
+  const { script, threaded } = chosen;
+  const run = new FaultRun({ seed, cuts: 0, threaded });
   await run.run(script);
   return { name, trace: run.trace, operations: run.trace.length, plans: plansFor(run.trace) };
 }
@@ -35,9 +47,10 @@ export function draw({ plans }: Prepared, seed: number, count: number): Plan[] {
 
 /** Runs a program with what the plan says. @throws Error that says how to do the same again. */
 export async function runPlan(prepared: Prepared, plan: Plan, seed: number, cuts = 2): Promise<Outcome> {
-  const run = new FaultRun(plan, prepared.trace, seed, cuts);
+  const { script, threaded } = PROGRAMS[prepared.name]!;
+  const run = new FaultRun({ plan, reference: prepared.trace, seed, cuts, threaded });
   try {
-    return await run.run(PROGRAMS[prepared.name]!);
+    return await run.run(script);
   } catch (error) {
     const text = error instanceof Error && error.name !== 'Finding' ? error.stack : String(error);
     const again = `npm run test:faults -- --program ${prepared.name} --seed ${seed} --plan ${formatPlan(plan)}`;

@@ -26,6 +26,7 @@ import { PastFileSystem } from '../../src/vfs/past-file-system.ts';
 import { FIRST_LSN } from '../../src/wal/segment.ts';
 import { Random } from '../helpers/random.ts';
 import { Clock, vfsOptions } from '../helpers/vfs-fixture.ts';
+import { type SteppedWriter, steppedLog } from './crash-writer.ts';
 import { digestOf, Model, Unmet } from './fault-model.ts';
 
 /** The ways to fail, and the operations that can fail so. */
@@ -136,6 +137,17 @@ interface Expectation {
   readonly snapshots: ReadonlyMap<string, KnownSnapshot>;
 }
 
+export interface FaultRunOptions {
+  readonly plan?: Plan;
+  /** The operations of the undisturbed run. */
+  readonly reference?: readonly TracedOperation[];
+  readonly seed: number;
+  /** Power cuts tried at each moment of interest. */
+  readonly cuts: number;
+  /** Whether the log has a writer of its own, as that of a mount has; it does a round in each turn of the event loop. */
+  readonly threaded: boolean;
+}
+
 /** What a step may do to the state of the store. */
 type StepKind = 'change' | 'read' | 'commit' | 'checkpoint';
 
@@ -150,6 +162,8 @@ export class FaultRun {
   private readonly reference: readonly TracedOperation[] | undefined;
   private readonly random: Random;
   private readonly cuts: number;
+  private readonly threaded: boolean;
+  private writer: SteppedWriter | undefined;
   private readonly clock = new Clock();
   private clockMs = 0;
   private count = 0;
@@ -162,17 +176,12 @@ export class FaultRun {
   private snapshots = new Map<string, KnownSnapshot>();
   private outcome: Outcome = 'unharmed';
 
-  /** `reference`: the operations of the undisturbed run. `cuts`: power cuts tried at each moment of interest. */
-  constructor(
-    plan: Plan | undefined,
-    reference: readonly TracedOperation[] | undefined,
-    seed: number,
-    cuts: number,
-  ) {
+  constructor({ plan, reference, seed, cuts, threaded }: FaultRunOptions) {
     this.plan = plan;
     this.reference = reference;
     this.random = new Random(seed ^ ((plan?.at ?? 0) * 7919));
     this.cuts = cuts;
+    this.threaded = threaded;
     this.disk = this.attach(new SimulatedDisk({ random: this.below }));
   }
 
@@ -269,6 +278,29 @@ export class FaultRun {
     return new Finding(`${this.label}: ${what} (${struck})`);
   }
 
+  private async turns(count: number): Promise<void> {
+    for (let i = 0; i < count; i++) {
+      await new Promise((resolve) => {
+        setImmediate(resolve);
+      });
+      this.writer?.round();
+    }
+  }
+
+  /** Waits for a promise, but not for ever. */
+  private async settle<Result>(promise: Promise<Result>): Promise<Result> {
+    let settled = false;
+    const note = (): void => {
+      settled = true;
+    };
+    promise.then(note, note);
+    for (let turn = 0; !settled; turn++) {
+      if (turn > TURNS_MAX) throw new Finding('a promise is neither resolved nor rejected');
+      await this.turns(1);
+    }
+    return promise;
+  }
+
   /** Runs a script of this kind to its end. @throws Finding */
   async run(script: (run: FaultRun) => Promise<void>): Promise<Outcome> {
     const unheard = (reason: unknown): void => {
@@ -277,7 +309,7 @@ export class FaultRun {
     process.on('unhandledRejection', unheard);
     try {
       await script(this);
-      await turns(3);
+      await this.turns(3);
       if (this.unheard !== undefined)
         throw this.fault(`a rejection that nobody heard: ${stackOf(this.unheard)}`);
       if (this.plan !== undefined && this.struck === undefined) throw this.fault('the fault never struck');
@@ -320,7 +352,7 @@ export class FaultRun {
         const store = Store.open(image, this.storeOptions());
         if (digestOf(this.fileSystem(store)) !== '')
           throw this.fault(`a new store is not empty after ${what}`);
-        await settle(store.close());
+        await this.settle(store.close());
       } catch (error) {
         const code = error instanceof LsnfsError ? error.code : '';
         if (!failed || (code !== 'STORE_INCOMPLETE' && code !== 'NO_STORE')) throw error;
@@ -355,13 +387,16 @@ export class FaultRun {
   }
 
   private async openOnce(): Promise<void> {
-    const store = Store.open(this.disk, this.storeOptions());
+    const openLog = steppedLog((writer) => {
+      this.writer = writer;
+    });
+    const store = Store.open(this.disk, { ...this.storeOptions(), ...(this.threaded && { openLog }) });
     try {
       this.store = store;
       this.fs = this.fileSystem(store);
       this.fs.removeOrphans();
     } catch (error) {
-      await settle(store.close()).catch((closing) => this.judge(closing));
+      await this.settle(store.close()).catch((closing) => this.judge(closing));
       throw error;
     }
   }
@@ -383,7 +418,7 @@ export class FaultRun {
     const { store } = this;
     const { lsn } = store.live;
     try {
-      await settle(store.close());
+      await this.settle(store.close());
       this.acknowledged = Math.max(this.acknowledged, lsn);
     } catch (error) {
       this.judge(error);
@@ -397,7 +432,7 @@ export class FaultRun {
 
   private async end(store: Store): Promise<void> {
     if (store.failure !== undefined) this.came('failed store');
-    await turns(3);
+    await this.turns(3);
     this.requireClosed();
   }
 
@@ -408,13 +443,13 @@ export class FaultRun {
     const next = this.disk.clone();
     next.isQuota = this.disk.isQuota;
     this.disk.turnOff();
-    await settle(this.store.close()).then(
+    await this.settle(this.store.close()).then(
       () => {},
       (error: unknown) => {
         if (!(error instanceof LsnfsError)) throw error;
       },
     );
-    await turns(3);
+    await this.turns(3);
     this.requireClosed();
     this.disk = this.attach(next);
     await this.verifyImages(this.disk);
@@ -527,7 +562,7 @@ export class FaultRun {
       (error: unknown) => this.judge(error),
     );
     await between();
-    await settle(first);
+    await this.settle(first);
     await this.commit();
   }
 
@@ -568,7 +603,7 @@ export class FaultRun {
       let state: string = 'idle';
       await this.step('checkpoint', `step ${step} of a checkpoint`, async () => {
         state = this.store.backgroundStep(0);
-        if (state === 'wait') await turns(2);
+        if (state === 'wait') await this.turns(2);
       });
       if (state === 'idle' || state === 'blocked') return;
       await between(step);
@@ -604,7 +639,7 @@ export class FaultRun {
     const struckBefore = this.struck;
     for (let attempt = 0; ; attempt++) {
       try {
-        await settle(Promise.resolve().then(work));
+        await this.settle(Promise.resolve().then(work));
         if (kind === 'change' && failedBefore !== undefined)
           throw this.fault('a store that has failed was changed');
         break;
@@ -622,7 +657,7 @@ export class FaultRun {
     }
     this.acknowledged = Math.max(this.acknowledged, store.durableLsn);
     if (struckBefore === undefined && this.struck !== undefined) {
-      await turns(3);
+      await this.turns(3);
       this.verifyPolicy(kind, this.struck);
       this.verifyLive();
       await this.verifyImages(this.disk);
@@ -634,7 +669,7 @@ export class FaultRun {
     this.clockMs += PATIENCE_MS;
     for (let i = 0; this.store.hasBackgroundWork(); i++) {
       if (i > 1000) throw this.fault('the background work does not end');
-      if (this.store.backgroundStep(0) === 'wait') await turns(2);
+      if (this.store.backgroundStep(0) === 'wait') await this.turns(2);
     }
   }
 
@@ -744,10 +779,10 @@ export class FaultRun {
     require(problem === undefined, `the file system is unsound: ${problem?.message}`);
     this.verifySnapshots(store, expectation);
     if (goOn) await this.goOn(image, store, fs, moment.model);
-    await settle(store.checkpoint());
+    await this.settle(store.checkpoint());
     const { problems } = checkStore(store);
     require(problems.length === 0, `the check finds ${problems.join('; ')}`);
-    await settle(store.close());
+    await this.settle(store.close());
     require(image.openDevices === 0, 'devices were left open');
   }
 
@@ -771,13 +806,13 @@ export class FaultRun {
     const next = new Model(model);
     next.create(`/${name}`);
     next.write(`/${name}`, 0, content);
-    const lsn = await settle(store.commit());
+    const lsn = await this.settle(store.commit());
     const cut = image.powerCut(() => 0);
     const after = Store.open(cut, this.storeOptions());
     require(after.live.lsn >= lsn, `gone on to ${lsn}, and after a power cut there is ${after.live.lsn}`);
     require(digestOf(this.fileSystem(after)) ===
       next.digest(), 'what was gone on with is lost in a power cut');
-    await settle(after.close());
+    await this.settle(after.close());
   }
 }
 
@@ -812,28 +847,4 @@ function difference(expected: string, found: string): string {
   const missing = left.filter((entry) => !right.includes(entry)).map((entry) => `- ${entry}`);
   const extra = right.filter((entry) => !left.includes(entry)).map((entry) => `+ ${entry}`);
   return [...missing, ...extra].slice(0, 8).join('\n');
-}
-
-function turnOfEventLoop(): Promise<void> {
-  return new Promise((resolve) => {
-    setImmediate(resolve);
-  });
-}
-
-async function turns(count: number): Promise<void> {
-  for (let i = 0; i < count; i++) await turnOfEventLoop();
-}
-
-/** Waits for a promise, but not for ever. */
-async function settle<Result>(promise: Promise<Result>): Promise<Result> {
-  let settled = false;
-  const note = (): void => {
-    settled = true;
-  };
-  promise.then(note, note);
-  for (let turn = 0; !settled; turn++) {
-    if (turn > TURNS_MAX) throw new Finding('a promise is neither resolved nor rejected');
-    await turnOfEventLoop();
-  }
-  return promise;
 }
