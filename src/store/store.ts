@@ -638,7 +638,7 @@ export class Store {
       this.abandoned = placing !== undefined;
       return 'blocked';
     }
-    this.fail(error);
+    if (this.failed === undefined) this.fail(error);
     // Reading is to go on: with those pages written after all, or with the state as it was.
     this.abandoned = placing !== undefined && !placing.flush();
     return 'idle';
