@@ -58,7 +58,7 @@ for (const [name, count] of Object.entries(SAMPLE)) {
     t.log(
       `${prepared.operations} operations, ${[...outcomes].map(([what, times]) => `${times} ${what}`).join(', ')}`,
     );
-    t.true(outcomes.size > 1, 'all runs ended alike: the faults do not reach the engine');
+    t.true((outcomes.get('unharmed') ?? 0) < count, 'the faults do not reach the engine');
   });
 }
 
