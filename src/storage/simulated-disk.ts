@@ -22,7 +22,7 @@
  * Nothing here depends on time: a sync that somebody awaits ends in the next turn of the event loop, or, with
  * `holdSyncs`, when `land` says so, in any order. With the same seed the same calls give the same bytes.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { assert, type LsnfsError } from '../errors.ts';
 import type { Device, StorageDirectory } from './device.ts';
 import { deviceError } from './file-device.ts';
@@ -219,7 +219,7 @@ export class SimulatedDisk implements StorageDirectory {
       ...this.durableNames.directories,
       ...this.names.directories,
     ];
-    return createHash('sha1').update(parts.join('\n')).digest('base64');
+    return hash('sha1', parts.join('\n'), 'base64');
   }
 
   /** Clean pages are evicted: what a failed sync dropped reads as it is on the platter. */

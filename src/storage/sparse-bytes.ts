@@ -2,7 +2,7 @@
  * The bytes of a file in memory: a list of chunks that exist once something was written there, so that a large
  * sparse file costs what it holds. A copy shares the chunks until one of the two writes to them.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 const CHUNK_SIZE = 16384;
 /** Of chunks that are shared: those never change. */
@@ -35,7 +35,7 @@ export class SparseBytes {
       const shared = this.owned[index] !== true;
       const known = shared ? fingerprints.get(chunk) : undefined;
       if (known !== undefined) return known;
-      const made = createHash('sha1').update(chunk).digest('base64');
+      const made = hash('sha1', chunk, 'base64');
       if (shared) fingerprints.set(chunk, made);
       return made;
     });

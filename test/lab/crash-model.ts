@@ -8,7 +8,7 @@
  *
  * Contents are never changed in place, so that a copy of a tree for a rollback shares them.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { BTree } from '../../src/btree/btree.ts';
 import { KIND_EXTENT } from '../../src/encoding/keys.ts';
 import type { StateReader } from '../../src/store/state.ts';
@@ -148,7 +148,7 @@ function line(
 }
 
 export function hashOf(bytes: Uint8Array): string {
-  return createHash('sha1').update(bytes).digest('base64');
+  return hash('sha1', bytes, 'base64');
 }
 
 function xattrsOf(fs: FileSystem, inode: number): Map<string, Buffer> {

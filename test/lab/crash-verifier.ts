@@ -8,6 +8,7 @@
 import { KIND_ORPHAN } from '../../src/encoding/keys.ts';
 import { LsnfsError } from '../../src/errors.ts';
 import type { SimulatedDisk } from '../../src/storage/simulated-disk.ts';
+import { applyTransaction } from '../../src/store/apply.ts';
 import { checkStore } from '../../src/store/check.ts';
 import type { TreeState } from '../../src/store/tree-state.ts';
 import { checkFileSystem } from '../../src/vfs/check.ts';
@@ -117,21 +118,42 @@ export class Verifier {
   private comparePast(machine: Machine, known: readonly StateRecord[], lsn: number, random: Random): void {
     const { store } = machine;
     const past = known.filter((entry) => entry.lsn >= store.horizonLsn && entry.lsn <= lsn);
-    const all = random.below(ALL_STATES_ONE_IN) === 0;
-    const chosen = all
-      ? past
-      : Array.from({ length: SAMPLED_STATES }, () => past[random.below(past.length)]!);
-    for (const entry of chosen) {
+    if (random.below(ALL_STATES_ONE_IN) === 0) {
+      this.compareAll(machine, past);
+      return;
+    }
+    for (let i = 0; i < SAMPLED_STATES; i++) {
+      const entry = past[random.below(past.length)]!;
       this.counts.pastStates++;
-      let state: TreeState;
-      try {
-        state = store.openState(entry.lsn);
-      } catch (error) {
-        throw new LabFailure(`the state at ${entry.lsn} cannot be opened: ${describe(error)}`, {
-          cause: error,
+      compare(`the state at ${entry.lsn}`, this.openState(machine, entry.lsn), machine, entry);
+    }
+  }
+
+  /** Every state, each made from the one before it where no version lies between them. */
+  private compareAll(machine: Machine, past: readonly StateRecord[]): void {
+    const { store } = machine;
+    let state: TreeState | undefined;
+    for (const entry of past) {
+      const version = store.versionBefore(entry.lsn)?.lsn ?? 0;
+      if (state === undefined || version > state.lsn) state = this.openState(machine, entry.lsn);
+      else {
+        const at = state;
+        store.eachTransaction(at.lsn, entry.lsn, ({ payload, startLsn, endLsn, timeMicroseconds }) => {
+          applyTransaction(at, payload, startLsn, endLsn, timeMicroseconds);
+          return true;
         });
       }
+      this.counts.pastStates++;
+      if (state.lsn !== entry.lsn) throw new LabFailure(`the state at ${entry.lsn} is that at ${state.lsn}`);
       compare(`the state at ${entry.lsn}`, state, machine, entry);
+    }
+  }
+
+  private openState(machine: Machine, lsn: number): TreeState {
+    try {
+      return machine.store.openState(lsn);
+    } catch (error) {
+      throw new LabFailure(`the state at ${lsn} cannot be opened: ${describe(error)}`, { cause: error });
     }
   }
 
