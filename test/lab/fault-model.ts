@@ -78,9 +78,13 @@ export class Model {
     this.nodes.set(this.names.get(path)!, { ...node, ...changes });
   }
 
-  private requireFree(path: string): void {
+  private requireParent(path: string): void {
     const parent = path.slice(0, path.lastIndexOf('/'));
     if (parent !== '' && !this.has(parent)) throw new Unmet(`there is no ${parent}`);
+  }
+
+  private requireFree(path: string): void {
+    this.requireParent(path);
     if (this.has(path)) throw new Unmet(`there is a ${path}`);
   }
 
@@ -145,6 +149,7 @@ export class Model {
   rename(from: string, to: string, exchange: boolean): void {
     this.node(from);
     const source = this.names.get(from)!;
+    this.requireParent(to);
     if (exchange) {
       this.node(to);
       this.names.set(from, this.names.get(to)!);

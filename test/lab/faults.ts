@@ -650,6 +650,8 @@ export class FaultRun {
           throw this.fault(`a store that has failed cannot be read: ${stackOf(error)}`);
         }
         this.verifyLive();
+        const { plan } = this;
+        if (plan !== undefined && this.count >= plan.at + plan.span) this.repair();
         if (store.failure !== undefined || !this.repaired) break;
         if (attempt > 0) throw this.fault(`it fails again on a disk that is well: ${stackOf(error)}`);
         await this.becomeWell();
