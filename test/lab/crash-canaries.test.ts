@@ -2,6 +2,8 @@
  * The laboratory finds mistakes: disks that break one rule are noticed within 2,000 crash states, and the crash that
  * showed it can be made again by itself.
  */
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { seedOf } from '../helpers/random.ts';
 import { CANARIES } from './crash-canaries.ts';
@@ -31,3 +33,27 @@ for (const [name, view] of Object.entries(CANARIES)) {
     t.true(again.summary.states <= 1);
   });
 }
+
+test('the long run ends with a command that makes the crash again', (t) => {
+  const script = fileURLToPath(new URL('../../scripts/test-crash.js', import.meta.url));
+  const run = (
+    parameters: readonly string[],
+  ): { status: number | null; found: string[]; command: string[] } => {
+    const done = spawnSync(process.execPath, [script, ...parameters], { encoding: 'utf8', timeout: 120_000 });
+    const lines = done.stdout.split('\n');
+    const at = lines.findIndex((line) => line.startsWith('FAILED: '));
+    const again = lines.find((line) => line.startsWith('again:  npm run test:crash -- ')) ?? '';
+    return {
+      status: done.status,
+      found: lines.slice(at, at + 2),
+      command: again.split(' -- ')[1]?.split(' ') ?? [],
+    };
+  };
+  const seed = String(seedOf(t, 'long run'));
+  const first = run(['--states', '2000', '--seed', seed, '--workers', '2', '--canary', 'early-commit']);
+  t.is(first.status, 1);
+  t.regex(first.found[0]!, new RegExp(`^FAILED: seed ${seed}, life `));
+  const second = run(first.command);
+  t.is(second.status, 1);
+  t.deepEqual(second.found, first.found);
+});

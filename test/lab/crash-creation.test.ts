@@ -6,7 +6,7 @@ import { Store } from '../../src/store/store.ts';
 import { Random, seedOf } from '../helpers/random.ts';
 import { initializeOn, LabClock } from './crash-machine.ts';
 
-const CUTS = 8;
+const CUTS = 60;
 
 test('a power cut at any operation of init leaves a store or none, never half of one', (t) => {
   const random = new Random(seedOf(t, 'creation'));
