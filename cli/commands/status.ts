@@ -24,6 +24,7 @@ interface Status {
   readonly wal: { readonly bytes: number; readonly segments: number };
   /** Why the store takes no more changes. */
   readonly failure?: string | null;
+  readonly delayed?: string | null;
   /** Not known of an older daemon. */
   readonly scrub?: ScrubSummary;
 }
@@ -63,6 +64,7 @@ function formatStatus(status: Status): string {
     ['Pages', `${status.pages.total} of ${status.pageSize} bytes, ${status.pages.free} free`],
   ];
   if (status.failure != null) rows.push(['Failed', status.failure]);
+  if (status.delayed != null) rows.push(['Checkpoints', `wait: ${status.delayed}`]);
   return rows.map(([name, value]) => `${`${name}:`.padEnd(12)}${visible(value)}\n`).join('');
 }
 

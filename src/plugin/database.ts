@@ -90,6 +90,8 @@ export interface StatusReport {
   wal: { bytes: number; segments: number };
   /** Why the store takes no more changes, or null. */
   failure: string | null;
+  /** Why checkpoints wait although the store is well, or null. */
+  delayed: string | null;
   /** The scrub that is running, and the result of the last one. */
   scrub: ScrubSummary;
 }

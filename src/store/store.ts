@@ -100,6 +100,8 @@ export interface StoreStatistics {
   bytes: { live: number; history: number; disk: number };
   wal: { bytes: number; segments: number };
   failure: string | null;
+  /** Why checkpoints wait although the store is well, or null. */
+  delayed: string | null;
 }
 
 export class Store {
@@ -857,6 +859,7 @@ export class Store {
       },
       wal: { bytes: walBytes, segments: this.log.segmentCount },
       failure: this.failure?.message ?? null,
+      delayed: this.failure === undefined ? (this.postponed?.message ?? null) : null,
     };
   }
 

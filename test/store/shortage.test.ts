@@ -63,6 +63,7 @@ test('a checkpoint that meets a full disk at any of its writes is done later, wi
     t.is(outcome.code, 'NO_SPACE');
     t.is(store.failure, undefined);
     t.is(warnings.length, 1, 'it is told once');
+    t.is(store.statistics().delayed, outcome.message);
     expectAll(t, store, ['a', 'b', 'c']);
     fill(store, 1500, 'd');
     await store.commit();
@@ -72,6 +73,7 @@ test('a checkpoint that meets a full disk at any of its writes is done later, wi
     await killed.close();
     directory.fault = undefined;
     await store.checkpoint();
+    t.is(store.statistics().delayed, null);
     expectAll(t, store, ['a', 'b', 'c', 'd']);
     t.deepEqual(checkStore(store).problems, []);
     t.is(store.snapshot('kept')?.lsn, store.openState(store.snapshot('kept')!.lsn).lsn);
