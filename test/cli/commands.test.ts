@@ -1,5 +1,6 @@
 /** The commands on a store that is not mounted, each run as a process of its own. */
 import {
+  chmodSync,
   cpSync,
   existsSync,
   mkdirSync,
@@ -217,6 +218,7 @@ test('what is no store, or no whole one, is refused in one sentence', async (t) 
   for (const [what, damage] of halves) {
     const store = join(directory, what.replaceAll(' ', '-'));
     cpSync(whole, store, { recursive: true });
+    chmodSync(store, 0o700); // not every Node copies the mode of a directory
     damage(store);
     const outcome = await lsnfs('status', store);
     t.is(outcome.code, 1, `${what}: ${outcome.stdout}`);

@@ -163,6 +163,7 @@ test('symbolic links in a store lead nowhere', async (t) => {
       const store = join(base, 'copy');
       rmSync(store, { recursive: true, force: true });
       cpSync(template, store, { recursive: true });
+      chmodSync(store, 0o700); // not every Node copies the mode of a directory
       const victim = join(elsewhere, 'victim');
       if (!existsSync(join(store, name))) writeFileSync(victim, 'precious');
       else renameSync(join(store, name), victim);
@@ -211,7 +212,7 @@ test('what is no file is refused, without waiting for it', async (t) => {
   // In a process of its own: an open that waits would hold up everything else.
   const code = `
     import { execFileSync } from 'node:child_process';
-    import { cpSync, mkdirSync, rmSync } from 'node:fs';
+    import { chmodSync, cpSync, mkdirSync, rmSync } from 'node:fs';
     import { createServer } from 'node:net';
     const { open } = await import(${JSON.stringify(INDEX)});
     const [template, store, isRoot, ...names] = process.argv.slice(1);
@@ -224,6 +225,7 @@ test('what is no file is refused, without waiting for it', async (t) => {
     for (const [kind, make] of Object.entries(makers)) for (const name of names) {
       rmSync(store, { recursive: true, force: true });
       cpSync(template, store, { recursive: true });
+      chmodSync(store, 0o700);
       rmSync(store + '/' + name, { force: true });
       await make(store + '/' + name);
       console.log('trying', kind, name);
