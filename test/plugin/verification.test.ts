@@ -151,13 +151,10 @@ test('a check belongs to who asked for it: its cursor ends it', async (t) => {
   t.is(page.report.damageCount, 0);
   t.is(page.running.progress.phase, 'done');
   // So many at once, and no more.
-  const pages: CheckPage[] = [];
-  await t.throwsAsync(
-    (async () => {
-      for (let i = 0; i < 10; i++) pages.push((await executeOperation(database, 'check', {})) as CheckPage);
-    })(),
-    { code: 'EBUSY' },
-  );
+  const asked = Array.from({ length: 10 }, () => executeOperation(database, 'check', {}));
+  const refused = (await Promise.allSettled(asked)).filter((result) => result.status === 'rejected');
+  t.true(refused.length > 0 && refused.length < asked.length);
+  for (const { reason } of refused) t.like(reason, { code: 'EBUSY' });
   await t.throwsAsync(executeOperation(database, 'check', { cursor: 'x' }), { code: 'INVALID_INPUT' });
   await database.close();
   t.false(database.verifications.hasWork());
