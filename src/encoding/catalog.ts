@@ -1,8 +1,9 @@
 /**
  * Rows of the catalog and of the registry.
  *
- * versions tree:   [LSN u64be] → time µs u64 | root page u48 | root checksum u32
- * lifetimes tree:  [death u64be][page u48be] → count u32 | birth u64: pages that states in [birth, death) hold
+ * versions tree:   [LSN u64be] → time µs u64 | root page u48 | root checksum u32 | flags u8
+ * lifetimes tree:  [death u64be][birth u64be][page u48be] → count u32: pages that states in [birth, death) hold
+ * lives tree:      [page u48be] → count u48 | lives u32 | since u64: pages that a restore brought back to life
  * free tree:       [page u48be] → count u48 | after u64: free once the checkpoint after `after` is durable
  * registry tree:   [name] → LSN u64 | created at µs u64 | message (UTF-8)
  */
@@ -13,7 +14,14 @@ export interface VersionRow {
   lsn: number;
   timeMicroseconds: number;
   root: PageRef;
+  /** It cannot be opened any more; its pages are being reclaimed. */
+  dropped: boolean;
+  /** It is the first version after a restore: replay from an older one would need what was restored. */
+  restored: boolean;
 }
+
+const VERSION_DROPPED = 1;
+const VERSION_RESTORED = 2;
 
 export function versionKey(lsn: number): Buffer {
   const key = Buffer.allocUnsafe(8);
@@ -22,10 +30,11 @@ export function versionKey(lsn: number): Buffer {
 }
 
 export function encodeVersionRow(row: Readonly<VersionRow>): Buffer {
-  const value = Buffer.allocUnsafe(18);
+  const value = Buffer.allocUnsafe(19);
   putU64(value, 0, row.timeMicroseconds);
   putU48(value, 8, row.root.number);
   putU32(value, 14, row.root.checksum);
+  value[18] = (row.dropped ? VERSION_DROPPED : 0) | (row.restored ? VERSION_RESTORED : 0);
   return value;
 }
 
@@ -39,7 +48,14 @@ export function decodeVersionRow(key: Uint8Array, value: Uint8Array): VersionRow
   const timeMicroseconds = reader.u64();
   const number = reader.u48();
   const checksum = reader.u32();
-  return { lsn, timeMicroseconds, root: { number, lsn, checksum } };
+  const flags = reader.u8();
+  return {
+    lsn,
+    timeMicroseconds,
+    root: { number, lsn, checksum },
+    dropped: (flags & VERSION_DROPPED) !== 0,
+    restored: (flags & VERSION_RESTORED) !== 0,
+  };
 }
 
 export interface Lifetime {
@@ -68,26 +84,54 @@ function getU48BE(bytes: Uint8Array, at: number): number {
   return high * 2 ** 32 + low;
 }
 
-export function lifetimeKey(death: number, page: number): Buffer {
-  const key = Buffer.allocUnsafe(14);
+export function lifetimeKey(death: number, birth: number, page: number): Buffer {
+  const key = Buffer.allocUnsafe(22);
   putU64BE(key, 0, death);
-  putU48BE(key, 8, page);
+  putU64BE(key, 8, birth);
+  putU48BE(key, 16, page);
   return key;
 }
 
-export function encodeLifetime(count: number, birth: number): Buffer {
-  const value = Buffer.allocUnsafe(12);
+export function encodeLifetime(count: number): Buffer {
+  const value = Buffer.allocUnsafe(4);
   putU32(value, 0, count);
-  putU64(value, 4, birth);
   return value;
 }
 
 export function decodeLifetime(key: Uint8Array, value: Uint8Array): Lifetime {
   const keyReader = new ByteReader(key, 0, key.length, 'the key of a lifetime');
   const death = exactU64BE(keyReader.view(8), 0, 'the key of a lifetime');
+  const birth = exactU64BE(keyReader.view(8), 0, 'the key of a lifetime');
   const page = getU48BE(keyReader.view(6), 0);
   const reader = new ByteReader(value, 0, value.length, 'the row of a lifetime');
-  return { death, page, count: reader.u32(), birth: reader.u64() };
+  return { death, birth, page, count: reader.u32() };
+}
+
+export interface Lives {
+  page: number;
+  count: number;
+  /** How many lifetimes the pages have that are not reclaimed, the present one included: at least 1. */
+  lives: number;
+  /** The LSN of the restore that began the newest of them. */
+  since: number;
+}
+
+export function livesKey(page: number): Buffer {
+  return freeKey(page);
+}
+
+export function encodeLives(row: Readonly<Lives>): Buffer {
+  const value = Buffer.allocUnsafe(18);
+  putU48(value, 0, row.count);
+  putU32(value, 6, row.lives);
+  putU64(value, 10, row.since);
+  return value;
+}
+
+export function decodeLives(key: Uint8Array, value: Uint8Array): Lives {
+  const page = getU48BE(new ByteReader(key, 0, key.length, 'the key of restored pages').view(6), 0);
+  const reader = new ByteReader(value, 0, value.length, 'the row of restored pages');
+  return { page, count: reader.u48(), lives: reader.u32(), since: reader.u64() };
 }
 
 export interface FreeRun {

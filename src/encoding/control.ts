@@ -16,7 +16,7 @@ import { PAGE_SIZES } from './page.ts';
 export const CONTROL_NAME = 'control';
 export const CONTROL_SLOT_SIZE = 4096;
 /** The format of the whole store: control block, pages, log and records. */
-export const FORMAT_VERSION = 1;
+export const FORMAT_VERSION = 2;
 export const STORE_ID_SIZE = 16;
 
 const MAGIC = Uint8Array.of(0x6c, 0x73, 0x6e, 0x66, 0x73, 0x00, 0x00, 0x01); // "lsnfs", 0, 0, 1
@@ -127,7 +127,13 @@ export function decodeControl(bytes: Uint8Array): ControlBlock {
       { version, supported: FORMAT_VERSION },
     );
   }
-  if (version !== FORMAT_VERSION) throw corrupt('impossible', `format version ${version}`);
+  if (version === 0) throw corrupt('impossible', 'format version 0');
+  if (version !== FORMAT_VERSION) {
+    throw corrupt(
+      'too old',
+      `format ${version} was written by development versions only, expected ${FORMAT_VERSION}`,
+    );
+  }
   const flags = getU32(bytes, CONTROL_FLAGS);
   if ((flags & ~KNOWN_FLAGS) !== 0) throw corrupt('impossible', `unknown flags ${flags}`);
   const pageSize = getU32(bytes, CONTROL_PAGE_SIZE);

@@ -19,12 +19,18 @@ export function encodeDirent(target: Uint8Array, inode: number, mode: number): n
 
 /** The inode number of a value. @throws LsnfsError CORRUPT_RECORD */
 export function direntInode(bytes: Uint8Array, start: number, length: number): number {
+  const inode = tryDirentInode(bytes, start, length);
+  if (inode === 0) fail(length);
+  return inode;
+}
+
+/** The inode number of a value, or 0 when it is none of an entry. */
+export function tryDirentInode(bytes: Uint8Array, start: number, length: number): number {
   const count = length === 0 ? 0 : bytes[start]! & 0x0f;
-  if (count === 0 || count > 7 || length !== count + 1) fail(length);
+  if (count === 0 || count > 7 || length !== count + 1 || bytes[start + count] === 0) return 0;
   let inode = 0;
   for (let i = count; i > 0; i--) inode = inode * 256 + bytes[start + i]!;
-  if (bytes[start + count] === 0 || inode > MAX_INODE) fail(length);
-  return inode;
+  return inode > MAX_INODE ? 0 : inode;
 }
 
 /** The type of a value, as the type bits of a mode. Only for a value that `direntInode` accepted. */

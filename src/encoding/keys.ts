@@ -9,6 +9,7 @@
  *
  * namespace tree:  [directory u64be][name 1..255 bytes]           → child
  * inode tree:      [inode u64be][0x10]                            → inode record (and inline content)
+ *                  [inode u64be][0x18][directory u64be][name]     → link: the key of an entry that means the inode
  *                  [inode u64be][0x20][name][0x00][chunk u16be]   → a chunk of the value of an xattr
  *                  [inode u64be][0x30][block u64be]               → extent: file block → run of pages
  *                  [0 u64be][0x01][inode u64be]                   → orphan: unlinked, but was open
@@ -24,11 +25,13 @@ export const TREE = {
   versions: 4,
   lifetimes: 5,
   free: 6,
+  lives: 7,
 } as const;
 export type TreeId = (typeof TREE)[keyof typeof TREE];
 
 export const KIND_ORPHAN = 0x01;
 export const KIND_INODE = 0x10;
+export const KIND_LINK = 0x18;
 export const KIND_XATTR = 0x20;
 export const KIND_EXTENT = 0x30;
 
@@ -40,7 +43,7 @@ export const NAME_MAX = 255;
 /** Inode numbers are below 2^40, so that a mount has room for the number of a past state beside one. */
 export const MAX_INODE = 2 ** 40 - 1;
 /** No key of any tree is longer. */
-export const KEY_MAX = 8 + 1 + NAME_MAX + 1 + 2;
+export const KEY_MAX = 8 + 1 + 8 + NAME_MAX;
 
 export function namespaceKey(directory: number, name: Uint8Array): Buffer {
   const key = Buffer.allocUnsafe(8 + name.length);
@@ -61,6 +64,15 @@ export function extentKey(inode: number, block: number): Buffer {
   putU64BE(key, 0, inode);
   key[8] = KIND_EXTENT;
   putU64BE(key, 9, block);
+  return key;
+}
+
+/** The link of an inode: `entry` is the key in the namespace tree. */
+export function linkKey(inode: number, entry: Uint8Array): Buffer {
+  const key = Buffer.allocUnsafe(9 + entry.length);
+  putU64BE(key, 0, inode);
+  key[8] = KIND_LINK;
+  key.set(entry, 9);
   return key;
 }
 

@@ -47,11 +47,14 @@ export interface CatalogRoot {
   versions: TreeRef;
   lifetimes: TreeRef;
   free: TreeRef;
+  lives: TreeRef;
   /** Pages of the data file below this number are in use or listed as free; above it all is free. */
   frontier: number;
   /** The oldest LSN from which every state can be opened, and its time. */
   horizonLsn: number;
   horizonTimeMicroseconds: number;
+  /** Pages that died up to it are no longer held by the log, whatever it maps. */
+  reclaimedLsn: number;
   /** Free runs that the free tree does not list yet. */
   spare: readonly { page: number; count: number }[];
 }
@@ -71,10 +74,12 @@ const C_VERSION = C_TIME + 8;
 const C_VERSIONS = C_VERSION + TREE_REF_SIZE;
 const C_LIFETIMES = C_VERSIONS + TREE_REF_SIZE;
 const C_FREE = C_LIFETIMES + TREE_REF_SIZE;
-const C_FRONTIER = C_FREE + TREE_REF_SIZE;
+const C_LIVES = C_FREE + TREE_REF_SIZE;
+const C_FRONTIER = C_LIVES + TREE_REF_SIZE;
 const C_HORIZON_LSN = C_FRONTIER + 8;
 const C_HORIZON_TIME = C_HORIZON_LSN + 8;
-const C_SPARE_COUNT = C_HORIZON_TIME + 8;
+const C_RECLAIMED_LSN = C_HORIZON_TIME + 8;
+const C_SPARE_COUNT = C_RECLAIMED_LSN + 8;
 const C_SPARE = C_SPARE_COUNT + 8;
 const SPARE_SIZE = 6 + 6;
 
@@ -153,9 +158,11 @@ export function encodeCatalogRoot(bytes: Uint8Array, root: Readonly<CatalogRoot>
   putTree(bytes, C_VERSIONS, root.versions, root.versions.pageCount);
   putTree(bytes, C_LIFETIMES, root.lifetimes, root.lifetimes.pageCount);
   putTree(bytes, C_FREE, root.free, root.free.pageCount);
+  putTree(bytes, C_LIVES, root.lives, root.lives.pageCount);
   putU64(bytes, C_FRONTIER, root.frontier);
   putU64(bytes, C_HORIZON_LSN, root.horizonLsn);
   putU64(bytes, C_HORIZON_TIME, root.horizonTimeMicroseconds);
+  putU64(bytes, C_RECLAIMED_LSN, root.reclaimedLsn);
   const fits = Math.floor((bytes.length - C_SPARE) / SPARE_SIZE);
   assert(root.spare.length <= fits, `${root.spare.length} spare runs in a catalog root, room for ${fits}`);
   putU64(bytes, C_SPARE_COUNT, root.spare.length);
@@ -185,9 +192,11 @@ export function decodeCatalogRoot(bytes: Uint8Array, number: number): CatalogRoo
     versions: getTree(bytes, C_VERSIONS, number),
     lifetimes: getTree(bytes, C_LIFETIMES, number),
     free: getTree(bytes, C_FREE, number),
+    lives: getTree(bytes, C_LIVES, number),
     frontier: pageNumber(getExact(bytes, C_FRONTIER, number), bytes, number),
     horizonLsn: getExact(bytes, C_HORIZON_LSN, number),
     horizonTimeMicroseconds: getExact(bytes, C_HORIZON_TIME, number),
+    reclaimedLsn: getExact(bytes, C_RECLAIMED_LSN, number),
     spare: Array.from({ length: spareCount }, (_, i) => ({
       page: getU48(bytes, C_SPARE + i * SPARE_SIZE),
       count: getU48(bytes, C_SPARE + i * SPARE_SIZE + 6),

@@ -9,16 +9,20 @@ import type { SnapshotRow } from '../encoding/catalog.ts';
 import { LsnfsError } from '../errors.ts';
 import type { StateReader } from '../store/state.ts';
 import type { Store } from '../store/store.ts';
+import { decide, type RetentionDecision } from './retention.ts';
 import { formatTime, parseTarget, type Target } from './targets.ts';
 
 /** Bytes that a snapshot's message may have: with the longest name it fits a page of any size. */
 const SNAPSHOT_MESSAGE_MAX = 1024;
+/** History is not to take more than this, or a tenth of the file system, where nothing else is set. */
+const KEEP_SIZE_MAXIMUM = 10 * 1024 ** 3;
 /** States kept open without a lease. */
 const IDLE_STATES = 8;
 
 interface OpenState {
   readonly state: StateReader;
   leases: number;
+  readonly release: () => void;
 }
 
 /** A pin on a state. Release it once. */
@@ -40,8 +44,12 @@ export class History {
   private readonly states = new Map<number, OpenState>();
   private readonly listeners: ((name: string) => void)[] = [];
 
+  /** Where the window is to begin at the latest, in microseconds since 1970: history takes more room than it may. */
+  private windowNotBefore = 0;
+
   constructor(store: Store) {
     this.store = store;
+    if (!store.readOnly) store.onMaintenance(() => this.applyRetention());
   }
 
   /** The LSNs between which every state can be opened, both included. */
@@ -78,13 +86,60 @@ export class History {
   private checkRange(lsn: number): void {
     const { oldest, newest } = this.range();
     if (lsn >= oldest && lsn <= newest) return;
-    const nearest = lsn < oldest ? oldest : newest;
-    const where = lsn < oldest ? 'before the oldest state' : 'in the future';
+    if (lsn < oldest && this.store.version(lsn) !== undefined) return;
+    const nearest = lsn < oldest ? this.nearestVersion(lsn) : newest;
+    const where =
+      lsn < oldest ? 'before every state can be opened, and no version that is kept' : 'in the future';
     throw new LsnfsError(
       'NO_SUCH_STATE',
       `LSN ${lsn} is ${where}: states from ${oldest} to ${newest} can be opened, the nearest is ${nearest}`,
       { lsn, oldest, newest, nearest },
     );
+  }
+
+  /** The LSN of the kept version that is nearest to one before the horizon. */
+  private nearestVersion(lsn: number): number {
+    const before = this.store.versionBefore(lsn)?.lsn;
+    const after = this.store.versionAfter(lsn)?.lsn ?? this.range().oldest;
+    return before === undefined || after - lsn < lsn - before ? after : before;
+  }
+
+  /** What is kept, and why. */
+  decideRetention(): RetentionDecision {
+    const { store } = this;
+    const input = {
+      versions: store.versions(),
+      snapshots: store.snapshots(),
+      pinned: store.pinned,
+      baseLsn: store.horizonLsn,
+      windowNotBefore: this.windowNotBefore,
+      nowMicroseconds: store.now(),
+    };
+    return decide(input, store.settings);
+  }
+
+  /** Lets go of what is not to be kept any more. */
+  private applyRetention(): void {
+    this.forgetIdle(0);
+    this.shortenWindow();
+    const { baseLsn, dropped } = this.decideRetention();
+    this.store.retain(baseLsn, dropped);
+  }
+
+  /** While history takes more room than it may, the window loses a quarter at a time. */
+  private shortenWindow(): void {
+    const { store } = this;
+    if (store.statistics().bytes.history <= this.sizeLimit()) return;
+    const base = store.horizonTimeMicroseconds;
+    const latest = store.now() - store.settings.minRetentionMs * 1000;
+    if (latest > base) this.windowNotBefore = Math.floor(base + Math.max(1, (latest - base) / 4));
+  }
+
+  private sizeLimit(): number {
+    const { settings, directory } = this.store;
+    return settings.keepSizeBytes > 0
+      ? settings.keepSizeBytes
+      : Math.min(KEEP_SIZE_MAXIMUM, directory.totalBytes() / 10);
   }
 
   /** The state after the last transaction that was made at or before a time. */
@@ -94,10 +149,11 @@ export class History {
     // A version that is being written is not durable yet.
     if (version !== undefined && version.lsn > newest) version = this.store.versionBefore(newest);
     const now = Date.now() * 1000;
-    if (version === undefined || timeMicroseconds > now + 1000) {
+    if (version === undefined || version.lsn < oldest || timeMicroseconds > now + 1000) {
+      const isTooEarly = version === undefined || version.lsn < oldest;
       const oldestTime = formatTime(this.store.horizonTimeMicroseconds);
-      const where = version === undefined ? 'before the oldest state' : 'in the future';
-      const nearest = version === undefined ? oldest : newest;
+      const where = isTooEarly ? 'before every state can be opened' : 'in the future';
+      const nearest = isTooEarly ? (version?.lsn ?? this.store.versionAfter(0)?.lsn ?? oldest) : newest;
       throw new LsnfsError(
         'NO_SUCH_STATE',
         `${formatTime(timeMicroseconds)} is ${where}: states from ${oldestTime} (LSN ${oldest}) to now (LSN ${newest}) can be opened, the nearest LSN is ${nearest}`,
@@ -121,7 +177,7 @@ export class History {
   open(lsn: number): Lease {
     this.checkRange(lsn);
     let entry = this.states.get(lsn);
-    if (entry === undefined) entry = { state: this.store.openState(lsn), leases: 0 };
+    if (entry === undefined) entry = { ...this.store.leaseState(lsn), leases: 0 };
     else this.states.delete(lsn);
     this.states.set(lsn, entry);
     entry.leases++;
@@ -138,13 +194,15 @@ export class History {
     };
   }
 
-  private forgetIdle(): void {
+  /** Closes states that nobody has a lease on, those used longest ago first, until there are `most`. */
+  private forgetIdle(most = IDLE_STATES): void {
     let idle = 0;
     for (const entry of this.states.values()) if (entry.leases === 0) idle++;
     for (const [lsn, entry] of this.states) {
-      if (idle <= IDLE_STATES) return;
+      if (idle <= most) return;
       if (entry.leases > 0) continue;
       this.states.delete(lsn);
+      entry.release();
       idle--;
     }
   }

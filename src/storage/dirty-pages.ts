@@ -26,18 +26,17 @@ export const DATA_BASE = TEMPORARY_BASE + 2 ** 46;
 /** The root of trees whose state is lost: reading any page of them is an error. No page ever gets the number. */
 const LOST_ROOT: Readonly<PageRef> = Object.freeze({ number: 2 ** 48 - 1, lsn: 0, checksum: 0 });
 
-/** A run of data pages that a change of a file unmapped: `death` is the LSN of the first state without it. */
+/** A run of data pages that a change of a file unmapped. */
 export interface DeadExtent {
   page: number;
   count: number;
   birth: number;
-  death: number;
 }
 
 /** What a seal holds, for the checkpoint that writes it. */
 export interface SealedDeaths {
   pages: Page[];
-  dataPages: { page: Page; death: number }[];
+  dataPages: Page[];
   extents: DeadExtent[];
 }
 
@@ -60,7 +59,7 @@ export class DirtyPages implements PageSpace {
   /** Whether deaths are recorded: the live line does, private replays do not. */
   private readonly tracking: boolean;
   private superseded: Page[] = [];
-  private deadDataPages: { page: Page; death: number }[] = [];
+  private deadDataPages: Page[] = [];
   private deadExtents: DeadExtent[] = [];
   private lost: LsnfsError | undefined;
 
@@ -135,16 +134,16 @@ export class DirtyPages implements PageSpace {
     return page;
   }
 
-  /** A run of data pages was unmapped by the transaction whose first state is `death`. */
-  discardData(firstPage: number, count: number, birth: number, death: number): void {
+  /** A run of data pages was unmapped. */
+  discardData(firstPage: number, count: number, birth: number): void {
     if (firstPage < TEMPORARY_BASE) {
-      if (this.tracking) this.deadExtents.push({ page: firstPage, count, birth, death });
+      if (this.tracking) this.deadExtents.push({ page: firstPage, count, birth });
       return;
     }
     for (let number = firstPage; number < firstPage + count; number++) {
       const page = this.dataPage(number);
       if (page.generation > this.held) this.table.delete(number);
-      else if (this.tracking) this.deadDataPages.push({ page, death });
+      else if (this.tracking) this.deadDataPages.push(page);
     }
   }
 
@@ -209,9 +208,9 @@ export class DirtyPages implements PageSpace {
     this.superseded.length = kept;
     let keptData = savepoint.dataPages;
     for (let i = savepoint.dataPages; i < this.deadDataPages.length; i++) {
-      const dead = this.deadDataPages[i]!;
-      if (dead.page.generation > this.held) this.table.delete(dead.page.number);
-      else this.deadDataPages[keptData++] = dead;
+      const page = this.deadDataPages[i]!;
+      if (page.generation > this.held) this.table.delete(page.number);
+      else this.deadDataPages[keptData++] = page;
     }
     this.deadDataPages.length = keptData;
   }

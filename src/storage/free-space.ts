@@ -66,9 +66,14 @@ export class FreeSpace {
 
   /** Pages below the frontier that are free now or after the next checkpoint. */
   get freePages(): number {
+    return this.freeCount + this.quarantinedPages;
+  }
+
+  /** Free pages that are not given out yet. */
+  get quarantinedPages(): number {
     let quarantined = 0;
     for (const run of this.quarantined) quarantined += run.count;
-    return this.freeCount + quarantined;
+    return quarantined;
   }
 
   /** `count` consecutive pages, for the live line. Returns the first. */
@@ -134,6 +139,22 @@ export class FreeSpace {
   /** The first mark that is still known. */
   get firstLiveMark(): number {
     return this.liveBase;
+  }
+
+  /** The free run that reaches up to the frontier, if there is one. */
+  get tail(): Readonly<PageRun> | undefined {
+    const last = this.runs.at(-1);
+    return last !== undefined && last.page + last.count === this.frontier ? last : undefined;
+  }
+
+  /** Lowers the frontier to a page within the tail: from there on the file may be cut off. */
+  lowerFrontier(page: number): void {
+    const { tail } = this;
+    assert(tail !== undefined && page >= tail.page, `page ${page} is not within the free tail`);
+    this.freeCount -= this.frontier - page;
+    if (page === tail.page) this.runs.pop();
+    else (tail as PageRun).count = page - tail.page;
+    this.frontier = page;
   }
 
   /** Adds a free run. Adjacent runs are joined. */

@@ -93,7 +93,7 @@ export function applyTransaction(
       case RECORD.write: {
         const bytes = reader.value;
         checkRange(reader, 0, reader.offset + bytes.length <= MAX_FILE_SIZE, startLsn);
-        state.applyWrite(reader.inode, reader.offset, bytes, 0, bytes.length, birth);
+        state.applyWrite(reader.inode, reader.offset, bytes, 0, bytes.length);
         break;
       }
       case RECORD.map: {
@@ -116,7 +116,7 @@ export function applyTransaction(
       }
       case RECORD.unmap:
         checkRange(reader, reader.block, true, startLsn);
-        state.applyUnmap(reader.inode, reader.block, reader.count, birth);
+        state.applyUnmap(reader.inode, reader.block, reader.count);
         break;
       case RECORD.allocate:
         checkRange(reader, reader.block + reader.count, true, startLsn);

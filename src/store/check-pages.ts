@@ -62,6 +62,7 @@ const TREE_NAMES: Readonly<Record<TreeId, string>> = {
   [TREE.versions]: 'the list of versions',
   [TREE.lifetimes]: 'the lifetimes',
   [TREE.free]: 'the free space',
+  [TREE.lives]: 'the restored pages',
 };
 
 /** Free runs that are neither marked nor compared in one step. */
@@ -81,6 +82,8 @@ export class PageCheck {
   readonly table: PageTable;
   /** Newest first. */
   readonly versions: VersionRow[] = [];
+  /** Root pages of versions that are being reclaimed. */
+  private readonly droppedRoots: number[] = [];
   /** By number of the version; undefined where its root is damaged. */
   readonly roots: (VersionRoot | undefined)[] = [];
   /** Of the newest version. */
@@ -125,6 +128,7 @@ export class PageCheck {
     yield* this.checkTree(rootPage, TREE.versions, root.versions, root.lsn);
     yield* this.checkTree(rootPage, TREE.lifetimes, root.lifetimes, root.lsn);
     yield* this.checkTree(rootPage, TREE.free, root.free, root.lsn);
+    yield* this.checkTree(rootPage, TREE.lives, root.lives, root.lsn);
     yield* this.lifetimes.sort();
     this.catalogDamaged = this.pagesLost;
     this.pagesLost = false;
@@ -138,7 +142,14 @@ export class PageCheck {
       if (root.versions.number !== 0 && !this.catalogDamaged) {
         this.catalogFinding(rootPage, `its version, of LSN ${version.lsn}, is not in the list of versions`);
       }
-      versions.unshift({ lsn: version.lsn, timeMicroseconds: root.timeMicroseconds, root: version });
+      const { timeMicroseconds } = root;
+      versions.unshift({
+        lsn: version.lsn,
+        timeMicroseconds,
+        root: version,
+        dropped: false,
+        restored: false,
+      });
     } else if (newest.root.number !== version.number || newest.root.checksum !== version.checksum) {
       this.catalogFinding(
         rootPage,
@@ -146,6 +157,9 @@ export class PageCheck {
       );
     }
     for (const { lsn } of versions) this.versionLsns.add(lsn);
+    for (const page of this.droppedRoots) {
+      if (this.isRun(page, 1, 'the list of versions')) this.table.setUse(page, USE.dead);
+    }
     let inUse = root.frontier;
     for (const run of this.free) inUse -= run.count;
     this.context.progress.pagesTotal = Math.max(0, inUse);
@@ -379,7 +393,9 @@ export class PageCheck {
         break;
       case TREE.versions:
         this.eachRow(leaf, (key, value) => {
-          this.versions.push(decodeVersionRow(key, value));
+          const row = decodeVersionRow(key, value);
+          if (row.dropped) this.droppedRoots.push(row.root.number);
+          else this.versions.push(row);
           return undefined;
         });
         break;

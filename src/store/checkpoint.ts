@@ -15,6 +15,7 @@
  * and only then a control slot names the catalog root. So a control slot always names a complete version.
  */
 import type { BTree } from '../btree/btree.ts';
+import type { Lifetime } from '../encoding/catalog.ts';
 import {
   cellCount,
   childChecksum,
@@ -46,6 +47,8 @@ export interface Seal {
   readonly deaths: SealedDeaths;
   /** What the live line was given up to the seal. */
   readonly liveMark: number;
+  /** The state is that of the newest version, and only the catalog has changed. */
+  readonly catalogOnly: boolean;
 }
 
 export interface CheckpointResult {
@@ -53,10 +56,15 @@ export interface CheckpointResult {
   timeMicroseconds: number;
   /** The catalog root, for the control block. */
   catalog: PageRef;
+  /** The horizon that it records. */
+  horizonLsn: number;
 }
 
 /** Pages handled between two yields. */
 const STEP_PAGES = 128;
+/** So many free pages at the end of the data file are cut off, but for some that are soon needed again. */
+export const TAIL_MINIMUM = 512;
+const TAIL_SLACK = 128;
 /** Deaths entered in the catalog between two yields. */
 const STEP_ROWS = 256;
 
@@ -91,7 +99,8 @@ export class Checkpoint {
   /** Writes everything but the control block. Returns what the control block is to name. */
   *run(): Generator<void, CheckpointResult> {
     const { root } = this.seal;
-    const lsn = root.lsn;
+    const { lsn, timeMicroseconds } = root;
+    if (this.seal.catalogOnly) return this.finish(this.catalog.versionBefore(lsn)!.root);
     const { pages } = this.live;
     yield* this.writeTree(pages, root.namespace, lsn);
     yield* this.writeTree(pages, root.inodes, lsn);
@@ -100,10 +109,15 @@ export class Checkpoint {
     this.writer.flush();
     this.redirect();
     yield;
-    this.catalog.addVersion({ lsn, timeMicroseconds: root.timeMicroseconds, root: version });
+    this.catalog.addVersion({ lsn, timeMicroseconds, root: version, dropped: false, restored: false });
     yield* this.recordDeaths(lsn);
-    const catalog = this.writeCatalog(version, lsn);
-    return { lsn, timeMicroseconds: root.timeMicroseconds, catalog };
+    return this.finish(version);
+  }
+
+  private finish(version: PageRef): CheckpointResult {
+    const { lsn, timeMicroseconds } = this.seal.root;
+    const { horizonLsn } = this.catalog;
+    return { lsn, timeMicroseconds, catalog: this.writeCatalog(version, lsn), horizonLsn };
   }
 
   /** Writes what has its place and waits in memory. For a checkpoint that is given up. Returns whether it could. */
@@ -237,6 +251,17 @@ export class Checkpoint {
     this.settled.length = 0;
   }
 
+  /** When much is free at the end of the data file, the file is to end there. */
+  private lowerFrontier(): void {
+    const { catalog, freeSpace } = this;
+    const { tail } = freeSpace;
+    if (tail === undefined || tail.count < TAIL_MINIMUM) return;
+    const page = tail.page + TAIL_SLACK;
+    const listed = Math.min(freeSpace.frontier, freeSpace.persistedFrontier) - page;
+    if (listed > 0) catalog.removeFree(page, listed);
+    freeSpace.lowerFrontier(page);
+  }
+
   private writeRoot(encode: (bytes: Buffer) => void, lsn: number): PageRef {
     const bytes = Buffer.allocUnsafeSlow(this.live.pageSize);
     encode(bytes);
@@ -246,27 +271,43 @@ export class Checkpoint {
     return { number, lsn, checksum };
   }
 
+  /**
+   * Enters what died since the seal before. No version lies between the two, so that whatever died in the meantime
+   * died, as far as versions can tell, with this one.
+   */
   private *recordDeaths(lsn: number): Generator<void> {
     const { deaths } = this.seal;
-    const { catalog } = this;
-    const dead = deaths.pages.map((page) => ({ page: page.number, birth: page.lsn, count: 1, death: lsn }));
-    for (const { page, death } of deaths.dataPages) {
-      dead.push({ page: page.number, birth: page.lsn, count: 1, death });
+    const dead: Lifetime[] = [];
+    for (const { number, lsn: birth } of [...deaths.pages, ...deaths.dataPages]) {
+      dead.push({ page: number, birth, count: 1, death: lsn });
     }
-    for (const extent of deaths.extents) dead.push({ ...extent });
-    dead.sort((a, b) => a.death - b.death || a.page - b.page);
+    for (const { page, count, birth } of deaths.extents) dead.push({ page, birth, count, death: lsn });
+    dead.sort((a, b) => a.birth - b.birth || a.page - b.page);
     let rows = 0;
     for (let i = 0; i < dead.length; ) {
       const run = dead[i++]!;
       assert(!isTemporary(run.page), 'a page died before it had a place');
       for (let next = dead[i]; next !== undefined; next = dead[i]) {
-        if (next.death !== run.death || next.birth !== run.birth || next.page !== run.page + run.count) break;
+        if (next.birth !== run.birth || next.page !== run.page + run.count) break;
         run.count += next.count;
         i++;
       }
-      catalog.addLifetime(run);
+      this.recordDeath(run);
       if (++rows % STEP_ROWS === 0) yield;
     }
+  }
+
+  /** Pages that a restore brought back to life were born again with it. */
+  private recordDeath(run: Readonly<Lifetime>): void {
+    const { catalog } = this;
+    let { page } = run;
+    for (const again of catalog.livesWithin(run.page, run.count)) {
+      if (page < again.page) catalog.addLifetime({ ...run, page, count: again.page - page });
+      catalog.addLifetime({ ...run, page: again.page, count: again.count, birth: again.since });
+      page = again.page + again.count;
+    }
+    const count = run.page + run.count - page;
+    if (count > 0) catalog.addLifetime({ ...run, page, count });
   }
 
   /**
@@ -277,7 +318,12 @@ export class Checkpoint {
   private writeCatalog(version: PageRef, lsn: number): PageRef {
     const { catalog, freeSpace, writer, seal } = this;
     for (const run of freeSpace.spare.splice(0)) catalog.addFree(run.page, run.count, 0);
-    let listed = freeSpace.persistedFrontier;
+    for (const run of catalog.takeReclaimed()) {
+      catalog.addFree(run.page, run.count, lsn);
+      freeSpace.quarantine(run.page, run.count, lsn);
+    }
+    this.lowerFrontier();
+    let listed = Math.min(freeSpace.persistedFrontier, freeSpace.frontier);
     const take = (run: PageRun): void => {
       const count = Math.min(run.count, listed - run.page);
       if (count > 0) catalog.removeFree(run.page, count);
@@ -310,7 +356,7 @@ export class Checkpoint {
     places.sort((a, b) => a - b);
     for (const page of places.splice(catalog.pages.dirtyCount + 1)) freeSpace.addSpare(page);
     writer.give(places);
-    for (const tree of [catalog.versions, catalog.lifetimes, catalog.free]) {
+    for (const tree of catalog.trees()) {
       const ref = { ...tree.root };
       for (const _step of this.writeTree(catalog.pages, ref, lsn));
       tree.root = ref;
@@ -328,9 +374,11 @@ export class Checkpoint {
           versions: treeRef(catalog.versions),
           lifetimes: treeRef(catalog.lifetimes),
           free: treeRef(catalog.free),
+          lives: treeRef(catalog.lives),
           frontier: freeSpace.frontier,
           horizonLsn: catalog.horizonLsn,
           horizonTimeMicroseconds: catalog.horizonTimeMicroseconds,
+          reclaimedLsn: catalog.reclaimedLsn,
           spare: freeSpace.spare,
         }),
       lsn,
@@ -340,6 +388,7 @@ export class Checkpoint {
     freeSpace.persistedFrontier = freeSpace.frontier;
     freeSpace.forgetLive(seal.liveMark);
     catalog.rootPage = ref.number;
+    catalog.lsn = lsn;
     return ref;
   }
 }

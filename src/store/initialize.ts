@@ -76,9 +76,11 @@ export function initializeStore(directory: StorageDirectory, options: Initialize
     versions: empty,
     lifetimes: empty,
     free: empty,
+    lives: empty,
     frontier: catalogPage + 1,
     horizonLsn: lsn,
     horizonTimeMicroseconds: createdAtMicroseconds,
+    reclaimedLsn: lsn,
     spare: [],
   });
   const rootChecksum = sealPage(catalogBytes, catalogPage, lsn);

@@ -277,7 +277,7 @@ export class LiveTree extends TreeState implements LiveState {
     length: number,
   ): number {
     this.records.write(inode, offset, source, start, length);
-    return this.applyWrite(inode, offset, source, start, length, birthOf(this.lsn));
+    return this.applyWrite(inode, offset, source, start, length);
   }
 
   private writeDirect(
@@ -328,6 +328,6 @@ export class LiveTree extends TreeState implements LiveState {
 
   unmapData(inode: number, firstBlock: number, blockCount: number): number {
     this.records.unmap(inode, firstBlock, blockCount);
-    return this.applyUnmap(inode, firstBlock, blockCount, birthOf(this.lsn));
+    return this.applyUnmap(inode, firstBlock, blockCount);
   }
 }

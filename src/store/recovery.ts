@@ -118,17 +118,17 @@ export interface OpenedCatalog {
 /** The catalog of a checkpoint and the free space that it describes. */
 export function openCatalog(cache: PageCache, opened: OpenedCheckpoint): OpenedCatalog {
   const { catalogRoot, control } = opened;
-  const catalog = new Catalog(
-    cache,
-    catalogRoot,
-    control.checkpoint.rootPage,
-    catalogRoot.horizonLsn,
-    catalogRoot.horizonTimeMicroseconds,
-  );
+  const catalog = new Catalog(cache, catalogRoot, control.checkpoint.rootPage);
   if (catalog.versions.root.number === 0) {
     // A new store: the empty state that init wrote is its first version.
-    const { lsn, timeMicroseconds, version } = catalogRoot;
-    catalog.addVersion({ lsn, timeMicroseconds, root: version });
+    const { timeMicroseconds, version } = catalogRoot;
+    catalog.addVersion({
+      lsn: version.lsn,
+      timeMicroseconds,
+      root: version,
+      dropped: false,
+      restored: false,
+    });
   }
   try {
     return { catalog, freeSpace: readFreeSpace(catalog, catalogRoot), freeSpaceDamage: undefined };

@@ -17,6 +17,22 @@ export interface Settings {
   cacheSizeBytes: number;
   /** What a scrub reads at most, in bytes a second. */
   scrubBytesPerSecond: number;
+  /** How far back every state can be opened, in milliseconds. */
+  keepWindowMs: number;
+  /** Bytes that history may take before the window gets shorter; 0: 10 GiB or a tenth of the file system. */
+  keepSizeBytes: number;
+  /** Versions that are kept before the window: so many of the newest … */
+  keepLast: number;
+  /** … and the last one of each of so many hours, days, weeks, months and years. */
+  keepHourly: number;
+  keepDaily: number;
+  keepWeekly: number;
+  keepMonthly: number;
+  keepYearly: number;
+  /** Nothing younger is dropped, in milliseconds. */
+  minRetentionMs: number;
+  /** The share of its time that the store may spend on reclaiming while others may need it, in percent. */
+  gcIoBudget: number;
   /** When access times are updated: 'relatime' as Linux mounts do, or 'noatime'. */
   atime: 'relatime' | 'noatime';
   /** Modules that are loaded when the store opens. */
@@ -26,6 +42,10 @@ export interface Settings {
 export const SETTINGS_NAME = 'lsnfs.json';
 
 const MIB = 1024 * 1024;
+const HOUR_MS = 3_600_000;
+const TEN_YEARS_MS = 3653 * 24 * HOUR_MS;
+/** As many periods of a kind as can be asked for. */
+const PERIODS_MAX = 100_000;
 
 export const DEFAULT_SETTINGS: Readonly<Settings> = Object.freeze({
   commitIntervalMs: 1000,
@@ -34,6 +54,16 @@ export const DEFAULT_SETTINGS: Readonly<Settings> = Object.freeze({
   checkpointLogBytes: 64 * MIB,
   cacheSizeBytes: 32 * MIB,
   scrubBytesPerSecond: 32 * MIB,
+  keepWindowMs: HOUR_MS,
+  keepSizeBytes: 0,
+  keepLast: 0,
+  keepHourly: 24,
+  keepDaily: 7,
+  keepWeekly: 4,
+  keepMonthly: 6,
+  keepYearly: 0,
+  minRetentionMs: 300_000,
+  gcIoBudget: 5,
   atime: 'relatime',
   plugins: [],
 });
@@ -46,6 +76,16 @@ const BOUNDS: Record<string, readonly [number, number]> = {
   checkpointLogBytes: [MIB, 16 * 1024 * MIB],
   cacheSizeBytes: [MIB, 1024 * 1024 * MIB],
   scrubBytesPerSecond: [MIB / 16, 1024 * 1024 * MIB],
+  keepWindowMs: [0, TEN_YEARS_MS],
+  keepSizeBytes: [0, 2 ** 50],
+  keepLast: [0, PERIODS_MAX],
+  keepHourly: [0, PERIODS_MAX],
+  keepDaily: [0, PERIODS_MAX],
+  keepWeekly: [0, PERIODS_MAX],
+  keepMonthly: [0, PERIODS_MAX],
+  keepYearly: [0, PERIODS_MAX],
+  minRetentionMs: [0, TEN_YEARS_MS],
+  gcIoBudget: [1, 100],
 };
 
 /** @throws LsnfsError INVALID_INPUT that names the setting, what it may be, and what was found. */

@@ -22,10 +22,11 @@ import type { Log, LogOptions } from '../wal/log.ts';
 import { LogReader, type LogTransaction } from '../wal/reader.ts';
 import { applyTransaction } from './apply.ts';
 import type { Catalog } from './catalog.ts';
-import { Checkpoint, type Seal } from './checkpoint.ts';
+import { Checkpoint, type Seal, TAIL_MINIMUM } from './checkpoint.ts';
 import { ClosedLog } from './closed-log.ts';
 import { DATA_NAME, type InitializeOptions, initializeStore } from './initialize.ts';
 import { type LiveHost, LiveTree } from './live-tree.ts';
+import { type ReclaimResult, reclaim } from './reclaim.ts';
 import {
   type ControlSlots,
   confirmControl,
@@ -53,6 +54,11 @@ const RELIEF_MS = 2;
  * writes all of it again, as it does the log.
  */
 const DIRECT_FACTOR = 4;
+/** How often what is kept is decided anew, in milliseconds: at least so far apart, and at least so often. */
+const MAINTENANCE_MINIMUM_MS = 1000;
+const MAINTENANCE_INTERVAL_MS = 30_000;
+/** So many pages that wait to be given out make a checkpoint worth while though nothing else has changed. */
+const QUARANTINE_MAXIMUM = 64;
 /** Work done in one turn of the event loop while the store runs its own checkpoints, in milliseconds. */
 const TURN_MS = 4;
 
@@ -135,6 +141,23 @@ export class Store {
   private timer: NodeJS.Timeout | undefined;
   private driving: Promise<void> | undefined;
   private readonly holds = new Set<Hold>();
+  /** LSNs that must stay as they are because somebody has a state open, and how many have it. */
+  private readonly pins = new Map<number, number>();
+  /** The horizon when reclaiming last began. */
+  private reclaimedBase = 0;
+  /** What `settledLsn` says, until states are opened or closed or the horizon moves. */
+  private settled: number | undefined;
+  /** A state was closed since reclaiming last began. */
+  private unpinned = false;
+  /** The catalog has changed since the last seal, though the live state may not have. */
+  private catalogChanged = false;
+  private reclaiming: Generator<void, ReclaimResult> | undefined;
+  /** When reclaiming may go on. */
+  private reclaimMs = Number.NEGATIVE_INFINITY;
+  /** The horizon that the newest slot of the control block records. */
+  private durableHorizonLsn = 0;
+  private maintainMs = Number.NEGATIVE_INFINITY;
+  private maintenance: (() => void) | undefined;
   private failed: LsnfsError | undefined;
   private closing: Promise<void> | undefined;
   private spaceReadMs = Number.NEGATIVE_INFINITY;
@@ -260,7 +283,8 @@ export class Store {
     return this.options.monotonicMs?.() ?? performance.now();
   }
 
-  private now(): number {
+  /** Microseconds since 1970, never less than the live state's time. */
+  now(): number {
     // Times never go backwards with LSNs, whatever the system's clock does: states are found by them.
     return Math.max(this.options.now?.() ?? Date.now() * 1000, this.live.timeMicroseconds);
   }
@@ -391,6 +415,9 @@ export class Store {
     if (freeSpaceDamage !== undefined) throw freeSpaceDamage;
     this.catalog = catalog;
     this.freeSpace = freeSpace;
+    this.reclaiming = undefined;
+    this.reclaimedBase = 0;
+    this.settled = undefined;
     this.live.resetTo(opened.versionRoot);
     this.lastSealLsn = opened.versionRoot.lsn;
     const replayed = this.replayLog(this.log.durableLsn, false);
@@ -493,7 +520,7 @@ export class Store {
   }
 
   /** Holds the present state for a checkpoint. No state is held twice: a version is known by its LSN. */
-  private seal(): void {
+  private seal(catalogOnly = false): void {
     const { live } = this;
     const { generation, deaths } = live.pages.seal();
     const tree = (of: LiveTree['namespace']): TreeRef => ({ ...of.root, pageCount: of.pageCount });
@@ -507,8 +534,9 @@ export class Store {
       inodeCount: live.counters.inodes,
       dataPages: live.counters.dataPages,
     };
-    this.seals.push({ generation, root, deaths, liveMark: this.freeSpace.liveMark });
+    this.seals.push({ generation, root, deaths, liveMark: this.freeSpace.liveMark, catalogOnly });
     this.changed = false;
+    this.catalogChanged = false;
     this.lastSealLsn = live.lsn;
     this.lastSealMs = this.monotonicMs();
     this.lastSealDirectPages = live.directPages;
@@ -516,21 +544,31 @@ export class Store {
 
   /** Whether a checkpoint is due. */
   private isDue(): boolean {
-    if (!this.changed) return false;
+    if (!this.changed) return this.catalogChanged && this.isTimeForCheckpoint();
     const { settings, live } = this;
     return (
       live.pages.dirtyCount * live.pageSize >= settings.checkpointDirtyBytes ||
       live.lsn - this.lastSealLsn >= settings.checkpointLogBytes ||
       (live.directPages - this.lastSealDirectPages) * live.pageSize >=
         DIRECT_FACTOR * settings.checkpointLogBytes ||
-      this.monotonicMs() - this.lastSealMs >= settings.checkpointIntervalMs
+      this.isTimeForCheckpoint()
     );
+  }
+
+  private isTimeForCheckpoint(): boolean {
+    return this.monotonicMs() - this.lastSealMs >= this.settings.checkpointIntervalMs;
   }
 
   /** Whether `backgroundStep` has something to do. */
   hasBackgroundWork(): boolean {
     if (this.failure !== undefined || this.readOnly) return false;
-    const hasWork = this.running !== undefined || this.seals.length > 0 || this.abandoned || this.isDue();
+    const hasWork =
+      this.running !== undefined ||
+      this.seals.length > 0 ||
+      this.abandoned ||
+      this.isDue() ||
+      this.isReclaimDue() ||
+      this.isMaintenanceDue();
     return hasWork && (this.postponed === undefined || this.monotonicMs() >= this.retryMs);
   }
 
@@ -609,9 +647,9 @@ export class Store {
       if (this.running === undefined) {
         const due = this.seals.length > 0 || this.isDue();
         if (due && !this.hasRoomForCheckpoint()) return 'blocked';
-        if (this.seals.length === 0 && due) this.seal();
+        if (this.seals.length === 0 && due) this.seal(!this.changed);
         const next = this.seals.shift();
-        if (next === undefined) return 'idle';
+        if (next === undefined) return this.maintain(end);
         this.running = this.checkpointSteps(next);
       }
       try {
@@ -663,7 +701,7 @@ export class Store {
       step = steps.next();
     }
     this.placing = undefined;
-    const { lsn, timeMicroseconds, catalog } = step.value;
+    const { lsn, timeMicroseconds, catalog, horizonLsn } = step.value;
     const records = new RecordWriter(1024);
     records.checkpoint(lsn, timeMicroseconds, catalog.number, catalog.lsn, catalog.checksum);
     while (!this.hasRoomInLog(records.length)) yield 'blocked';
@@ -695,7 +733,136 @@ export class Store {
       this.fail(error, 'the control block could not be written');
       throw error;
     }
-    if (this.holds.size === 0) this.freeSpace.releaseQuarantined(lsn);
+    this.afterCheckpoint(lsn, horizonLsn);
+  }
+
+  private afterCheckpoint(lsn: number, horizonLsn: number): void {
+    // The older slot may still be needed, and with it the log from its horizon on.
+    const trimLsn = this.durableHorizonLsn;
+    this.durableHorizonLsn = horizonLsn;
+    this.maintainMs = Math.min(this.maintainMs, this.monotonicMs() + MAINTENANCE_MINIMUM_MS);
+    if (this.holds.size > 0) return;
+    this.freeSpace.releaseQuarantined(lsn);
+    this.log.trim(trimLsn);
+    this.cutTail();
+    // What was reclaimed can be given out when one more checkpoint is durable.
+    if (this.freeSpace.quarantinedPages >= QUARANTINE_MAXIMUM) this.catalogChanged = true;
+  }
+
+  /** Cuts free pages off the end of the data file. */
+  private cutTail(): void {
+    const { freeSpace, data } = this;
+    const { pageSize } = this.control;
+    const end = freeSpace.frontier * pageSize;
+    if (data.size() > end) data.truncate(end);
+    if ((freeSpace.tail?.count ?? 0) >= TAIL_MINIMUM) this.catalogChanged = true;
+  }
+
+  /** What is done when no checkpoint is: deciding what is kept, and reclaiming what is not. */
+  private maintain(end: number): 'idle' | 'work' {
+    if (this.isMaintenanceDue()) {
+      this.maintainMs = this.monotonicMs() + MAINTENANCE_INTERVAL_MS;
+      this.maintenance?.();
+    }
+    if (!this.isReclaimDue()) return 'idle';
+    const start = this.monotonicMs();
+    this.reclaiming ??= this.startReclaim();
+    let isDone = false;
+    do {
+      isDone = this.reclaiming.next().done === true;
+    } while (!isDone && this.monotonicMs() < end);
+    this.catalogChanged = true;
+    if (isDone) this.reclaiming = undefined;
+    const now = this.monotonicMs();
+    this.reclaimMs = now + (now - start) * (100 / this.settings.gcIoBudget - 1);
+    return 'work';
+  }
+
+  private isMaintenanceDue(): boolean {
+    return this.maintenance !== undefined && this.monotonicMs() >= this.maintainMs;
+  }
+
+  private isReclaimDue(): boolean {
+    const { catalog } = this;
+    const isNeeded =
+      this.reclaiming !== undefined ||
+      this.unpinned ||
+      this.reclaimedBase < catalog.horizonLsn ||
+      catalog.hasDropped ||
+      catalog.reclaimedLsn < this.settledLsn();
+    return isNeeded && this.monotonicMs() >= this.reclaimMs;
+  }
+
+  /** Deaths up to it concern no open state that is not a version. Asked after every request. */
+  private settledLsn(): number {
+    if (this.settled === undefined) {
+      let settled = this.catalog.horizonLsn;
+      for (const pin of this.pins.keys()) {
+        if (pin <= settled && this.catalog.version(pin) === undefined) settled = pin - 1;
+      }
+      this.settled = settled;
+    }
+    return this.settled;
+  }
+
+  private startReclaim(): Generator<void, ReclaimResult> {
+    this.unpinned = false;
+    this.reclaimedBase = this.catalog.horizonLsn;
+    const points = new Set(this.pins.keys());
+    for (const { lsn, dropped } of this.catalog.versionRows()) if (!dropped) points.add(lsn);
+    return reclaim(
+      this.catalog,
+      [...points].sort((a, b) => a - b),
+      this.catalog.horizonLsn,
+      this.settledLsn(),
+    );
+  }
+
+  /** Called from time to time while the store is open for writing, when no checkpoint is under way. */
+  onMaintenance(maintenance: () => void): void {
+    this.maintenance = maintenance;
+  }
+
+  /** All versions that can be opened, by LSN. */
+  versions(): VersionRow[] {
+    return [...this.catalog.versionRows()].filter(({ dropped }) => !dropped);
+  }
+
+  /**
+   * Every state from the version at `baseLsn` on can be opened; of the versions before the newest, those in `dropped`
+   * go. Their pages are reclaimed in the background. Only between checkpoints: one that was sealed before would make
+   * the decision durable without what it rests on (a snapshot that was deleted since). Returns whether it was done.
+   */
+  retain(baseLsn: number, dropped: readonly number[]): boolean {
+    const { catalog } = this;
+    if (this.running !== undefined || this.seals.length > 0) return false;
+    if (baseLsn > catalog.horizonLsn) {
+      const base = catalog.version(baseLsn)!;
+      catalog.horizonLsn = base.lsn;
+      this.settled = undefined;
+      catalog.horizonTimeMicroseconds = base.timeMicroseconds;
+      this.catalogChanged = true;
+    }
+    if (dropped.length === 0) return true;
+    for (const lsn of dropped) catalog.addVersion({ ...catalog.version(lsn)!, dropped: true });
+    catalog.hasDropped = true;
+    this.catalogChanged = true;
+    return true;
+  }
+
+  /** LSNs that open states are built on, or stand at. */
+  get pinned(): number[] {
+    return [...this.pins.keys()];
+  }
+
+  private unpin(lsn: number): void {
+    const count = this.pins.get(lsn)! - 1;
+    if (count > 0) this.pins.set(lsn, count);
+    else {
+      this.pins.delete(lsn);
+      this.settled = undefined;
+      this.unpinned ||= lsn < this.catalog.horizonLsn;
+    }
   }
 
   private writeControl(control: ControlBlock): void {
@@ -773,9 +940,20 @@ export class Store {
   private startTimer(): void {
     const period = Math.min(this.settings.checkpointIntervalMs, 250);
     this.timer = setInterval(() => {
-      if (this.seals.length > 0 || this.isDue()) void this.drive();
+      if (this.hasBackgroundWork()) void this.drive();
     }, period);
     this.timer.unref();
+  }
+
+  /** The version at exactly this LSN. */
+  version(lsn: number): VersionRow | undefined {
+    const row = this.catalog.version(lsn);
+    return row?.dropped === true ? undefined : row;
+  }
+
+  /** The oldest version at or after an LSN. */
+  versionAfter(lsn: number): VersionRow | undefined {
+    return this.catalog.versionAfter(lsn);
   }
 
   /** The newest version at or before an LSN. */
@@ -790,7 +968,7 @@ export class Store {
 
   /**
    * The state at an LSN: the newest version at or before it with the log replayed on private pages.
-   * Its `lsn` is that of its last transaction. The caller has checked that the LSN is within the range.
+   * The caller has checked that the LSN is within the range. What it leads to may be reclaimed: see `leaseState`.
    */
   openState(lsn: number): TreeState {
     const row = this.catalog.versionBefore(lsn);
@@ -806,6 +984,21 @@ export class Store {
       });
     }
     return state;
+  }
+
+  /** The state at an LSN, as `openState`; what it leads to stays until it is released. */
+  leaseState(lsn: number): { state: TreeState; release: () => void } {
+    const state = this.openState(lsn);
+    // The version that it is built on stays too: once it is dropped, all that the state alone holds is found with it.
+    const pins = [this.catalog.versionBefore(lsn)!.lsn, state.lsn];
+    for (const pin of pins) this.pins.set(pin, (this.pins.get(pin) ?? 0) + 1);
+    this.settled = undefined;
+    return {
+      state,
+      release: () => {
+        for (const pin of pins.splice(0)) this.unpin(pin);
+      },
+    };
   }
 
   private readRoot(row: VersionRow): VersionRoot {

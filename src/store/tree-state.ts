@@ -37,6 +37,7 @@ import type { VersionRoot } from '../encoding/root.ts';
 import { CorruptPageError } from '../errors.ts';
 import { DirtyPages } from '../storage/dirty-pages.ts';
 import type { PageCache } from '../storage/page-cache.ts';
+import { deleteEntry, putEntry } from './links.ts';
 import type { Counters, StateReader } from './state.ts';
 
 /** An extent as a search found it: where it lies, without a copy. */
@@ -96,6 +97,10 @@ export class TreeState implements StateReader {
   }
 
   applyPut(id: TreeId, key: Uint8Array, value: Uint8Array): void {
+    if (id === TREE.namespace) {
+      putEntry(this.namespace, this.inodes, key, value);
+      return;
+    }
     const isNew = this.tree(id).put(key, value);
     if (isNew && id === TREE.inodes && isInodeKey(key)) {
       this.counters.inodes++;
@@ -105,6 +110,7 @@ export class TreeState implements StateReader {
   }
 
   applyDelete(id: TreeId, key: Uint8Array): boolean {
+    if (id === TREE.namespace) return deleteEntry(this.namespace, this.inodes, key);
     const existed = this.tree(id).delete(key);
     if (existed && id === TREE.inodes && isInodeKey(key)) this.counters.inodes--;
     return existed;
@@ -231,15 +237,8 @@ export class TreeState implements StateReader {
     return block * this.pageSize;
   }
 
-  /** Applies a write of file data that travels in the log. `birth`: first LSN of a state that has it. */
-  applyWrite(
-    inode: number,
-    offset: number,
-    source: Uint8Array,
-    sourceStart: number,
-    length: number,
-    birth: number,
-  ): number {
+  /** Applies a write of file data that travels in the log. Returns how many blocks were holes. */
+  applyWrite(inode: number, offset: number, source: Uint8Array, sourceStart: number, length: number): number {
     const { pageSize, pages, found } = this;
     const end = offset + length;
     let position = offset;
@@ -288,7 +287,7 @@ export class TreeState implements StateReader {
         const sourceAt = sourceStart + (from - offset);
         bytes.set(source.subarray(sourceAt, sourceAt + (to - from)), from - blockStart);
       }
-      mapped += run - this.applyUnmap(inode, block, run, birth);
+      mapped += run - this.applyUnmap(inode, block, run);
       this.putTemporary(inode, block, first, run);
       this.counters.dataPages += run;
       position = writeEnd;
@@ -334,7 +333,7 @@ export class TreeState implements StateReader {
 
   /** Maps blocks to pages of the data file that are written already. Returns how many were holes. */
   applyMap(inode: number, extent: Readonly<Extent>): number {
-    const dropped = this.applyUnmap(inode, extent.block, extent.count, extent.birth);
+    const dropped = this.applyUnmap(inode, extent.block, extent.count);
     this.inodes.put(extentKey(inode, extent.block), encodeExtent(extent));
     this.counters.dataPages += extent.count;
     return extent.count - dropped;
@@ -362,8 +361,8 @@ export class TreeState implements StateReader {
     return mapped;
   }
 
-  /** Unmaps blocks; `death` is the first LSN of a state without them. Returns how many were mapped. */
-  applyUnmap(inode: number, firstBlock: number, blockCount: number, death: number): number {
+  /** Unmaps blocks. Returns how many were mapped. */
+  applyUnmap(inode: number, firstBlock: number, blockCount: number): number {
     const { found, inodes, pages, cursor } = this;
     const end = firstBlock + blockCount;
     let dropped = 0;
@@ -371,7 +370,7 @@ export class TreeState implements StateReader {
       const extent = decodeExtent(found.block, cursor.page.bytes, cursor.valueStart, cursor.valueLength);
       const from = Math.max(0, firstBlock - extent.block);
       const to = Math.min(extent.count, end - extent.block);
-      if (extent.page !== UNWRITTEN) pages.discardData(extent.page + from, to - from, extent.birth, death);
+      if (extent.page !== UNWRITTEN) pages.discardData(extent.page + from, to - from, extent.birth);
       dropped += to - from;
       if (from > 0) inodes.put(extentKey(inode, extent.block), encodeExtent(sliceExtent(extent, 0, from)));
       else inodes.delete(extentKey(inode, extent.block));

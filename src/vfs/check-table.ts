@@ -1,5 +1,5 @@
 /**
- * What the check of a file system knows of each inode: columns of numbers, 40 bytes an inode and 44 more for a
+ * What the check of a file system knows of each inode: columns of numbers, 44 bytes an inode and 44 more for a
  * directory. Inodes are found by binary search as long as they come in the order of their numbers, as a scan gives
  * them; those that come later are in a map.
  */
@@ -32,6 +32,8 @@ export class InodeTable {
   /** Sums over the entries that mean the inode, of their types and of the squares of these: enough to see if all agree. */
   private typeSums = new Uint32Array(1024);
   private typeSquares = new Uint32Array(1024);
+  /** Checksums of the entries that mean the inode less those of its links: zero if they are the same. */
+  private linkSums = new Uint32Array(1024);
   private directories = new Uint32Array(1024);
   private modes = new Uint16Array(1024);
   private flags = new Uint8Array(1024);
@@ -81,6 +83,7 @@ export class InodeTable {
     this.entryCounts = grownU32(this.entryCounts);
     this.typeSums = grownU32(this.typeSums);
     this.typeSquares = grownU32(this.typeSquares);
+    this.linkSums = grownU32(this.linkSums);
     this.directories = grownU32(this.directories);
     const modes = new Uint16Array(this.modes.length * 2);
     modes.set(this.modes);
@@ -133,6 +136,13 @@ export class InodeTable {
   /** Entries that mean the inode. */
   entries(row: number): number {
     return this.entryCounts[row]!;
+  }
+  /** Whether the inode's links are the entries that mean it. */
+  hasRightLinks(row: number): boolean {
+    return this.linkSums[row] === 0;
+  }
+  addToLinkSum(row: number, checksum: number): void {
+    this.linkSums[row]! += checksum;
   }
   /** The type that these entries say, as bits of a mode; 0 if there is none, -1 if they differ. */
   entryType(row: number): number {

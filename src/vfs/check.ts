@@ -14,6 +14,7 @@ import { walkTree } from '../btree/check.ts';
 import { type Difference, diffTrees } from '../btree/diff.ts';
 import { getU64BE } from '../encoding/bytes.ts';
 import { cellCount, copyKey, valueLength, valueStart } from '../encoding/cells.ts';
+import { crc32 } from '../encoding/checksum.ts';
 import { direntInode, direntType } from '../encoding/dirent.ts';
 import { decodeExtent } from '../encoding/extent.ts';
 import {
@@ -31,6 +32,7 @@ import {
   KEY_MAX,
   KIND_EXTENT,
   KIND_INODE,
+  KIND_LINK,
   KIND_ORPHAN,
   KIND_XATTR,
   NAME_MAX,
@@ -238,9 +240,17 @@ export class StructureCheck {
       case KIND_XATTR:
         this.scanXattr(key, length);
         break;
+      case KIND_LINK:
+        this.countLink(key, length, 1);
+        break;
       default:
         this.scanExtent(getU64BE(key, 9), bytes, start, size);
     }
+  }
+
+  /** Entries and links are the same relation, kept twice: their checksums add up to nothing. */
+  private countLink(key: Buffer, length: number, sign: 1 | -1): void {
+    this.table.addToLinkSum(this.table.row(getU64BE(key, 0)), -sign * crc32(key, 9, length));
   }
 
   private startInode(inode: number): void {
@@ -409,6 +419,7 @@ export class StructureCheck {
       isDirectory,
     );
     this.table.changeMeanings(this.table.row(inode), sign, type, parent);
+    this.table.addToLinkSum(this.table.row(inode), sign * crc32(key));
   }
 
   private judgeName(parent: number, name: Buffer): void {
@@ -444,6 +455,9 @@ export class StructureCheck {
       if (after === undefined || !this.decodeRecord(inode, after, 0, after.length)) return;
       table.setRecord(row, this.record);
       this.inodes++;
+    } else if (key[8] === KIND_LINK) {
+      if (before !== undefined && after === undefined) this.countLink(key, key.length, -1);
+      if (before === undefined && after !== undefined) this.countLink(key, key.length, 1);
     } else if (key[8] === KIND_EXTENT) {
       const change = blocksOf(key, after) - blocksOf(key, before);
       table.setPages(row, table.pages(row) + change);
@@ -500,7 +514,8 @@ export class StructureCheck {
       if (keyLength < 9 || getU64BE(this.key, 0) !== inode || this.key[8]! >= KIND_EXTENT) break;
       if (strayItem(this.key, length) !== undefined) continue;
       if (this.key[8] === KIND_XATTR) this.scanXattr(this.key, length);
-      else this.known = this.decodeRecord(inode, page.bytes, cursor.valueStart, cursor.valueLength);
+      else if (this.key[8] === KIND_INODE)
+        this.known = this.decodeRecord(inode, page.bytes, cursor.valueStart, cursor.valueLength);
     }
     const end = inodeKey(inode);
     end[8] = KIND_EXTENT + 1;
@@ -523,7 +538,8 @@ export class StructureCheck {
     for (let more = cursor.seek(inodeKey(inode)); more; more = cursor.next()) {
       const length = cursor.copyKey(this.key, 0);
       if (length < 9 || getU64BE(this.key, 0) !== inode) break;
-      if (strayItem(this.key, length) !== undefined) continue;
+      // Links were counted when they changed.
+      if (strayItem(this.key, length) !== undefined || this.key[8] === KIND_LINK) continue;
       this.scanItem(this.key, length, cursor.page.bytes, cursor.valueStart, cursor.valueLength);
     }
     this.finishInode();
@@ -585,6 +601,7 @@ export class StructureCheck {
       this.report(inode, `an entry that means it has ${said}, its mode is ${mode.toString(8)}`);
     }
     if (this.isPartial) return;
+    if (!table.hasRightLinks(row)) this.report(inode, 'its links are not the entries that mean it');
     if ((links === 0) !== isOrphan) {
       this.report(inode, `${links} links, ${isOrphan ? 'and' : 'but not'} on the list of orphans`);
     }
@@ -674,6 +691,7 @@ function strayItem(key: Buffer, length: number): string | undefined {
   if (kind === KIND_INODE && length === 9 && inode !== 0) return undefined;
   if (kind === KIND_ORPHAN && length === 17 && inode === 0) return undefined;
   if (kind === KIND_EXTENT && length === 17 && inode !== 0) return undefined;
+  if (kind === KIND_LINK && length >= 18 && length <= 17 + NAME_MAX && inode !== 0) return undefined;
   if (kind === KIND_XATTR && inode !== 0) {
     if (length >= 13 && length <= 12 + NAME_MAX && key[length - 3] === 0) return undefined;
     return `the key of an extended attribute of inode ${inode} is damaged: ${key.toString('hex', 0, length)}`;

@@ -80,6 +80,8 @@ test('root pages read as the document says', (t) => {
     version: { number: 60, lsn: 61, checksum: 62 },
     versions: tree(70),
     lifetimes: tree(80),
+    lives: tree(95),
+    reclaimedLsn: 77,
     free: tree(90),
     frontier: 100,
     horizonLsn: 101,
@@ -96,11 +98,13 @@ test('root pages read as the document says', (t) => {
   t.is(value('versions tree'), 70);
   t.is(value('lifetimes tree'), 80);
   t.is(value('free tree'), 90);
+  t.is(value('lives tree'), 95);
   t.is(value('frontier: no page from here on is in use'), 100);
-  t.is(value('horizon LSN'), 101);
+  t.is(value('horizon LSN: that of the version from which every state on can be opened'), 101);
   t.is(value('time of the horizon, µs'), 102);
+  t.is(value('reclaimed LSN: what died up to it is not held by the log'), 77);
   t.is(value('number of spare runs'), 1);
-  t.is(bytes.readUIntLE(168 + 6, 6), 8);
+  t.is(bytes.readUIntLE(200 + 6, 6), 8);
 });
 
 test('extents', (t) => {

@@ -15,6 +15,7 @@ import {
 } from '../../src/encoding/page.ts';
 import { LsnfsError } from '../../src/errors.ts';
 import type { Page, PageSpace } from '../../src/storage/page-space.ts';
+import { deleteEntry, putEntry } from '../../src/store/links.ts';
 import type { Counters, LiveState, StateReader } from '../../src/store/state.ts';
 
 /** Pages in memory, copied on the first touch after a seal. */
@@ -217,10 +218,12 @@ export class FakeLiveState extends FakeReader implements LiveState {
   }
   put(tree: TreeId, key: Uint8Array, value: Uint8Array): void {
     this.change();
-    if (this.tree(tree).put(key, value) && this.isInode(tree, key)) this.counters.inodes++;
+    if (tree === TREE.namespace) putEntry(this.namespace, this.inodes, key, value);
+    else if (this.tree(tree).put(key, value) && this.isInode(tree, key)) this.counters.inodes++;
   }
   delete(tree: TreeId, key: Uint8Array): boolean {
     this.change();
+    if (tree === TREE.namespace) return deleteEntry(this.namespace, this.inodes, key);
     const found = this.tree(tree).delete(key);
     if (found && this.isInode(tree, key)) this.counters.inodes--;
     return found;

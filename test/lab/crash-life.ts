@@ -272,7 +272,8 @@ export class Life {
     else if (what < 87) {
       this.options.trace?.('  seal');
       store.requestCheckpoint();
-    } else {
+    } else if (what < 89) this.retain(random);
+    else {
       for (let i = random.below(14); i >= 0; i--) {
         const state = store.backgroundStep(0);
         workload.last = `background step: ${state}`;
@@ -355,6 +356,23 @@ export class Life {
     workload.last = `${exists ? 'delete' : 'create'} snapshot ${name}`;
     this.promise('snapshot', done, store.live.lsn);
     this.changed();
+  }
+
+  /** Retention at its worst: the horizon anywhere, and any versions dropped that need not be kept. */
+  private retain(random: Random): void {
+    const { store } = this.machine!;
+    const versions = store.versions().map(({ lsn }) => lsn);
+    const window = versions.filter((lsn) => lsn >= store.horizonLsn);
+    const base = window[random.below(window.length)]!;
+    const kept = new Set([
+      ...store.snapshots().map(({ lsn }) => lsn),
+      ...store.pinned,
+      base,
+      versions.at(-1)!,
+    ]);
+    const dropped = versions.filter((lsn) => !kept.has(lsn) && random.below(3) > 0);
+    this.options.trace?.(`  retain from ${base}, without ${dropped.join(', ')}`);
+    store.retain(base, dropped);
   }
 
   private async close(random: Random): Promise<void> {

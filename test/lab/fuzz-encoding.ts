@@ -101,9 +101,11 @@ const roots = stateless('roots', 4, (mutator) => {
       versions: tree,
       lifetimes: tree,
       free: tree,
+      lives: tree,
       frontier: 100,
       horizonLsn: 64,
       horizonTimeMicroseconds: 1e15,
+      reclaimedLsn: 64,
       spare: [
         { page: 8, count: 1 },
         { page: 12, count: 2 },
@@ -127,7 +129,13 @@ const rows = stateless('rows', 8, (mutator) => {
   const snapshot = encodeSnapshotRow({ name: 'n', lsn: 64, createdMicroseconds: 1e15, message: 'text' });
   switch (mutator.below(4)) {
     case 0: {
-      const value = encodeVersionRow({ lsn: 64, timeMicroseconds: 1e15, root });
+      const value = encodeVersionRow({
+        lsn: 64,
+        timeMicroseconds: 1e15,
+        root,
+        dropped: false,
+        restored: true,
+      });
       const row = decodeVersionRow(mutator.mutate(versionKey(64)), mutator.mutate(value));
       exactAndNotNegative(row, 'version');
       formatTime(row.timeMicroseconds);
@@ -135,7 +143,7 @@ const rows = stateless('rows', 8, (mutator) => {
     }
     case 1:
       exactAndNotNegative(
-        decodeLifetime(mutator.mutate(lifetimeKey(64, 5)), mutator.mutate(encodeLifetime(1, 32))),
+        decodeLifetime(mutator.mutate(lifetimeKey(64, 32, 5)), mutator.mutate(encodeLifetime(1))),
         'lifetime',
       );
       break;

@@ -97,9 +97,15 @@ test('numbers that are not exact, in roots and in keys of the catalog', (t) => {
   sealPage(bytes, 3, 64);
   const error = t.throws(() => decodeVersionRoot(bytes, 3), { code: 'CORRUPT_PAGE' });
   t.like(error, { details: { page: 3, offset: 3 * 4096 } });
-  const key = Buffer.alloc(14, 0xff);
-  t.throws(() => decodeLifetime(key, encodeLifetime(1, 1)), { code: 'CORRUPT_RECORD' });
-  const row = encodeVersionRow({ lsn: 64, timeMicroseconds: 1, root: { number: 1, lsn: 64, checksum: 1 } });
+  const key = Buffer.alloc(22, 0xff);
+  t.throws(() => decodeLifetime(key, encodeLifetime(1)), { code: 'CORRUPT_RECORD' });
+  const row = encodeVersionRow({
+    lsn: 64,
+    timeMicroseconds: 1,
+    root: { number: 1, lsn: 64, checksum: 1 },
+    dropped: false,
+    restored: false,
+  });
   t.throws(() => decodeVersionRow(key.subarray(0, 8), row), { code: 'CORRUPT_RECORD' });
 });
 

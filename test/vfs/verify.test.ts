@@ -416,7 +416,7 @@ const PLANTS: Record<string, { plant: (store: Store, inode: number) => void; say
         const page = freeSpace.frontier - 1;
         freeSpace.frontier += 5;
         void page;
-        catalog.addVersion({ lsn: 64, timeMicroseconds: 0, root: catalog.versionBefore(64)!.root });
+        catalog.addVersion({ ...catalog.versionBefore(64)!, timeMicroseconds: 0 });
         freeSpace.persistedFrontier += 5;
       },
       says: /5 pages are neither in use nor free/,

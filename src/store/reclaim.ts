@@ -1,0 +1,149 @@
+/**
+ * Reclaiming: gives back the pages that no kept state needs any more.
+ *
+ * A *point* is an LSN whose state is kept: a version that the policy or a snapshot keeps, or a state that somebody has
+ * open. A row of lifetimes, [birth, death), is needed while a point lies in it. So between two points p < n that follow one
+ * another everything is garbage that was born after p and died up to n; and every row that no point needs lies
+ * between exactly one such pair. Reclaiming looks only there: among the deaths in (p, n] it jumps from one to the next
+ * and reads the rows with births after p, which are those that it gives back. What died in between but is older, and so
+ * still needed by p, is jumped over. The cost follows what is freed.
+ *
+ * One kind of page is needed without a point: data that a large write put in the data file itself. The log names its
+ * place, so it must stay while that part of the log may be replayed: until the base of the window, the version from
+ * which the oldest replay begins, is not older than its death. Such pages are known by their births, which lie
+ * between versions (an odd LSN). `reclaimedLsn` says how far the base had come when this was last seen to. A state that
+ * somebody has open and that is no version may be the only one to need such pages: until it is closed, that does not go
+ * beyond it, so that they are found afterwards, even if the process ends first.
+ *
+ * Order. A version is marked as dropped first, in the catalog; from then on nobody can open it. Then its rows go, at last
+ * itself. Each step leaves the catalog whole, and the next checkpoint may come between any two: after a crash the
+ * marks that it finds are worked off. What is reclaimed is listed as free by the next checkpoint and given out when
+ * the one after that is durable, so that neither control slot can need it.
+ */
+import type { Lifetime, VersionRow } from '../encoding/catalog.ts';
+import type { Catalog } from './catalog.ts';
+
+/** Rows handled between two yields. */
+const STEP_ROWS = 64;
+
+export interface ReclaimResult {
+  versions: number;
+  pages: number;
+  rows: number;
+}
+
+/** Whether the log names the place of a page born then: it was written by a transaction and not by a checkpoint. */
+export function isBornInLog(birth: number): boolean {
+  return birth % 2 === 1;
+}
+
+/** The points around an LSN: the last one before it (0: none) and the first one from it on (undefined: none). */
+export function neighbours(
+  points: readonly number[],
+  lsn: number,
+): { before: number; from: number | undefined } {
+  let low = 0;
+  let high = points.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (points[middle]! < lsn) low = middle + 1;
+    else high = middle;
+  }
+  return { before: points[low - 1] ?? 0, from: points[low] };
+}
+
+/**
+ * The rows that no point needs among those that died in (before, upTo], where both are points that follow one
+ * another. With `windowBase` also needed: what was born in the log and died after it.
+ */
+export function* garbageBetween(
+  catalog: Catalog,
+  before: number,
+  upTo: number,
+  windowBase: number,
+): Generator<Lifetime> {
+  let row = catalog.lifetimeFrom(before + 1, before + 1, 0);
+  while (row !== undefined && row.death <= upTo) {
+    if (row.birth <= before) {
+      row = catalog.lifetimeFrom(row.death, before + 1, 0);
+      continue;
+    }
+    const { death, birth, page } = row;
+    if (!isBornInLog(birth) || death <= windowBase) yield row;
+    row = catalog.lifetimeFrom(death, birth, page + 1);
+  }
+}
+
+/**
+ * Works off all versions that are marked as dropped. `points`: every LSN that is kept, ascending; the newest version
+ * is one of them. `windowBase`: the version from which the oldest replay begins. `settledLsn`, at most that: deaths up to it
+ * need not be looked at again.
+ */
+export function* reclaim(
+  catalog: Catalog,
+  points: readonly number[],
+  windowBase: number,
+  settledLsn: number,
+): Generator<void, ReclaimResult> {
+  const result: ReclaimResult = { versions: 0, pages: 0, rows: 0 };
+  const dropped: VersionRow[] = [];
+  for (const row of catalog.versionRows()) if (row.dropped) dropped.push(row);
+  const done = new Set<number>();
+  const between = function* (lsn: number): Generator<void> {
+    const { before, from } = neighbours(points, lsn);
+    if (from === undefined || done.has(from)) return;
+    done.add(from);
+    yield* free(catalog, before, from, windowBase, result);
+  };
+  for (const { lsn } of dropped) yield* between(lsn);
+  for (let lsn = catalog.reclaimedLsn + 1; lsn <= windowBase; ) {
+    yield* between(lsn);
+    lsn = (neighbours(points, lsn).from ?? windowBase) + 1;
+  }
+  for (const { lsn, root } of dropped) {
+    catalog.removeVersion(lsn);
+    catalog.reclaimed.push({ page: root.number, count: 1 });
+    result.versions++;
+    result.pages++;
+    if (result.versions % STEP_ROWS === 0) yield;
+  }
+  catalog.hasDropped = false;
+  for (const { dropped: isDropped } of catalog.versionRows()) if (isDropped) catalog.hasDropped = true;
+  if (settledLsn > catalog.reclaimedLsn) catalog.reclaimedLsn = settledLsn;
+  return result;
+}
+
+function* free(
+  catalog: Catalog,
+  before: number,
+  upTo: number,
+  windowBase: number,
+  result: ReclaimResult,
+): Generator<void> {
+  for (const row of garbageBetween(catalog, before, upTo, windowBase)) {
+    catalog.removeLifetime(row);
+    result.rows++;
+    result.pages += endLife(catalog, row);
+    if (result.rows % STEP_ROWS === 0) yield;
+  }
+}
+
+/** Gives back the pages of a row, but for those that a restore gave another life. Returns how many. */
+function endLife(catalog: Catalog, row: Readonly<Lifetime>): number {
+  let { page } = row;
+  let freed = 0;
+  const give = (count: number): void => {
+    if (count === 0) return;
+    catalog.reclaimed.push({ page, count });
+    freed += count;
+  };
+  for (const again of [...catalog.livesWithin(row.page, row.count)]) {
+    give(again.page - page);
+    page = again.page;
+    catalog.setLives(again, again.lives - 1, again.since);
+    if (again.lives === 1) give(again.count);
+    page = again.page + again.count;
+  }
+  give(row.page + row.count - page);
+  return freed;
+}
