@@ -21,6 +21,8 @@ const DATA_NAME = 'data';
 export interface Damage {
   readonly what: string;
   readonly touched: readonly ByteRange[];
+  /** Whether it makes a file that is not there. */
+  readonly creates?: boolean;
   readonly apply: (directory: MemoryDirectory) => void;
 }
 
@@ -112,6 +114,7 @@ export function truncation(file: string, size: number): Damage {
 function overwritten(file: string, bytes: Buffer, what: string): Damage {
   return {
     what: `${file} is ${what}`,
+    creates: true,
     touched: [{ file, from: 0, to: Number.POSITIVE_INFINITY }],
     apply: (directory) => {
       const device = directory.open(file, { create: true });

@@ -19,7 +19,7 @@ function both(one: Damage, other: Damage): Damage {
       one.apply(directory);
       // The file may be gone, or shorter, by the first.
       const place = other.touched[0]!;
-      if (directory.exists(place.file) || place.from === 0) other.apply(directory);
+      if (directory.exists(place.file) || other.creates === true) other.apply(directory);
     },
   };
 }
