@@ -16,6 +16,11 @@ export class CorruptionFound extends Error {
   override readonly name = 'CorruptionFound';
 }
 
+/** Two states differ, and how has been printed: exit status 3, without a word. */
+export class DifferencesFound extends Error {
+  override readonly name = 'DifferencesFound';
+}
+
 /** The sentence for a thrown value. Control characters in it could steer a terminal and are shown as escapes. */
 export function sentenceOf(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
@@ -28,6 +33,7 @@ export function sentenceOf(error: unknown): string {
 
 /** Says what failed, and returns the exit status. */
 export function reportFailure(error: unknown): number {
+  if (error instanceof DifferencesFound) return EXIT.differences;
   process.stderr.write(`lsnfs: ${sentenceOf(error)}\n`);
   if (process.env.LSNFS_DEBUG === '1' && error instanceof Error) process.stderr.write(`${error.stack}\n`);
   if (error instanceof CorruptionFound) return EXIT.corruption;

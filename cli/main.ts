@@ -12,10 +12,17 @@ import { losslessArguments } from './arguments.ts';
 import * as cat from './commands/cat.ts';
 import * as check from './commands/check.ts';
 import * as commit from './commands/commit.ts';
+import * as config from './commands/config.ts';
 import * as controldata from './commands/controldata.ts';
+import * as diff from './commands/diff.ts';
+import * as exportCommand from './commands/export.ts';
+import * as gc from './commands/gc.ts';
+import * as importCommand from './commands/import.ts';
 import * as init from './commands/init.ts';
 import * as ls from './commands/ls.ts';
 import * as mount from './commands/mount.ts';
+import * as range from './commands/range.ts';
+import * as retention from './commands/retention.ts';
 import * as scrub from './commands/scrub.ts';
 import * as snapshot from './commands/snapshot.ts';
 import * as status from './commands/status.ts';
@@ -34,8 +41,15 @@ const COMMANDS: readonly { register(program: Command): void }[] = [
   status,
   ls,
   cat,
+  diff,
+  exportCommand,
+  importCommand,
   check,
   scrub,
+  config,
+  retention,
+  range,
+  gc,
   waldump,
   controldata,
 ];

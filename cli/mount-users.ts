@@ -17,7 +17,7 @@ function orElse<Value>(otherwise: Value, read: () => Value): Value {
   }
 }
 
-/** The links under /proc are read as text: the mount itself is not touched. */
+/** Who uses a mount, or a directory in it. The links under /proc are read as text: the mount itself is not touched. */
 export function usersOfMount(mountpoint: string): MountUser[] {
   const isInside = (link: string) => {
     const target = orElse('', () => readlinkSync(link));

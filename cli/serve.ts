@@ -13,7 +13,7 @@ import { LsnfsError } from '../src/errors.ts';
 import { connectToStore } from '../src/plugin/control-client.ts';
 import { isJsonObject, type JsonObject } from '../src/plugin/control-protocol.ts';
 import { type ControlServer, startControlServer } from '../src/plugin/control-server.ts';
-import { needsFlushedMount } from '../src/plugin/operations.ts';
+import { looksAtLeases, needsFlushedMount } from '../src/plugin/operations.ts';
 
 /** How long a store that is in use, but not served, is waited for. */
 const IN_USE_PATIENCE_MS = 5000;
@@ -59,6 +59,7 @@ function databaseOptions(options: ServeOptions): MountedDatabaseOptions {
 /** Performs an operation on the store thread, on what programs see at this moment. */
 async function execute(handle: MountHandle, operation: string, args: JsonObject): Promise<unknown> {
   if (needsFlushedMount(operation, args)) await handle.flushKernelCaches();
+  if (looksAtLeases(operation, args)) await handle.dropIdleDoors();
   const result = await handle.execute(operation, args);
   if (operation !== 'status' || !isJsonObject(result)) return result;
   return { ...result, mountpoint: handle.mountpoint, pid: process.pid };

@@ -16,6 +16,7 @@ import { connectToStore } from '../src/plugin/control-client.ts';
 import type { JsonObject } from '../src/plugin/control-protocol.ts';
 import {
   changesStore,
+  type ExportPage,
   executeOperation,
   type ListPage,
   type OperationName,
@@ -125,7 +126,7 @@ class TargetSession implements Session {
   async execute(operation: OperationName, args: JsonObject = {}): Promise<unknown> {
     const deadline = Date.now() + IN_USE_PATIENCE_MS;
     for (;;) {
-      this.reached ??= await connectOrOpen(this.storePath, !changesStore(operation));
+      this.reached ??= await connectOrOpen(this.storePath, !changesStore(operation, args));
       const { reached } = this;
       if (!isSession(reached)) return executeOperation(reached, operation, args);
       try {
@@ -192,6 +193,17 @@ export async function askOrWork<Result>(
   }
 }
 
+/** The pages of a tar archive; the next is asked for while the last is being written. */
+export async function* exportPages(session: Session, path: string): AsyncGenerator<ExportPage> {
+  let next: Promise<unknown> | undefined = session.execute('export', { path });
+  while (next !== undefined) {
+    const page = (await next) as ExportPage;
+    next = page.cursor === null ? undefined : session.execute('export', { cursor: page.cursor });
+    next?.catch(() => {});
+    yield page;
+  }
+}
+
 /** The pages of a listing. */
 export async function* listPages(session: Session, path: string, follow: boolean): AsyncGenerator<ListPage> {
   for (let args: JsonObject = { path, follow }; ; ) {
@@ -199,6 +211,36 @@ export async function* listPages(session: Session, path: string, follow: boolean
     yield page;
     if (page.cursor === null) return;
     args = { cursor: page.cursor };
+  }
+}
+
+/**
+ * Runs `body` with the store opened here. For what only the process that has it open can do.
+ * @throws LsnfsError STORE_IN_USE with `refusal` when another process has it open
+ */
+export async function withOwnDatabase<Result>(
+  target: string,
+  refusal: string,
+  body: (database: Database) => Promise<Result>,
+): Promise<Result> {
+  const { storePath, mountpoint } = resolveTarget(target);
+  const client = mountpoint === null ? await connectToStore(storePath) : undefined;
+  client?.close();
+  if (mountpoint !== null || client !== undefined) {
+    throw new LsnfsError(
+      'STORE_IN_USE',
+      `${storePath} is ${mountpoint === null ? 'in use' : 'mounted'}: ${refusal}`,
+      {
+        store: storePath,
+        mountpoint,
+      },
+    );
+  }
+  const database = await open(storePath);
+  try {
+    return await body(database);
+  } finally {
+    await database.close();
   }
 }
 

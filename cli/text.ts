@@ -4,6 +4,7 @@
  * shown as escapes. Joiners stay: words of some languages, and emoji, need them.
  */
 import { formatTime } from '../src/history/targets.ts';
+import { bytesOfText } from '../src/plugin/text.ts';
 
 const STEERING = /[\p{Cc}\p{Zl}\p{Zp}\p{Surrogate}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/gu;
 
@@ -20,6 +21,17 @@ function escapeOf(character: string): string {
 /** JSON in which no character can steer a terminal: equal to `JSON.stringify` for whoever parses it. */
 export function visibleJson(value: unknown): string {
   return JSON.stringify(value).replace(STEERING, escapeOf);
+}
+
+/**
+ * A name (text as in src/plugin/text.ts) with "\0ooo", the octal number of a byte, in place of backslashes, of what could
+ * steer a terminal, and of bytes that are not UTF-8; `ascii`: also of blanks, and of everything that is not ASCII.
+ */
+export function octalName(name: string, ascii: boolean): string {
+  const escaped = ascii ? /[^!-[\]-~]/gu : new RegExp(`\\\\|${STEERING.source}`, 'gu');
+  return name.replace(escaped, (character) =>
+    [...bytesOfText(character)].map((byte) => `\\${byte.toString(8).padStart(4, '0')}`).join(''),
+  );
 }
 
 /** RFC 3339 with microseconds; a number from a damaged block may be no date. */

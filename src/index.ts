@@ -12,7 +12,11 @@ export {
   type StateTarget,
   type StatusReport,
 } from './plugin/database.ts';
+export type { Comparison, DiffEntry, DiffOptions, DiffStatistics } from './plugin/difference.ts';
+export type { ImportOptions, ImportTally } from './plugin/import-tar.ts';
 export type { Plugin, PluginHooks } from './plugin/plugins.ts';
+export type { TarType } from './plugin/tar-format.ts';
+export type { ByteSource } from './plugin/tar-reader.ts';
 export type { PutOptions, Transaction } from './plugin/transaction.ts';
 export {
   type RunningVerification,

@@ -1,13 +1,15 @@
-/** lsnfs snapshot create|list|delete: names for states. */
+/** lsnfs snapshot create|list|delete|rename|hold|release: names for states. */
 import type { Command } from 'commander';
 import type { SnapshotRow } from '../../src/plugin/operations.ts';
 import { jsonOption, TARGET_HELP } from '../command.ts';
-import { formatTable, formatTime, printJson, printLine, write } from '../output.ts';
+import { type Column, formatTable, formatTime, printJson, printLine, write } from '../output.ts';
 import { withTarget } from '../target.ts';
 import { visible } from '../text.ts';
 
 export function register(program: Command): void {
-  const snapshot = program.command('snapshot').description('Name states, list the names, delete them.');
+  const snapshot = program
+    .command('snapshot')
+    .description('Name states, list the names, rename, hold and delete them.');
 
   const create = snapshot
     .command('create')
@@ -33,17 +35,16 @@ export function register(program: Command): void {
       const rows = (await withTarget(target, (session) => session.execute('snapshotList'))) as SnapshotRow[];
       if (options.json) return printJson(rows);
       if (rows.length === 0) return printLine('There are no snapshots.');
-      const columns = [
-        { title: 'NAME' },
-        { title: 'LSN', align: 'right' },
-        { title: 'CREATED' },
-        { title: 'MESSAGE' },
-      ] as const;
-      const cells = rows.map((row) => [
-        row.name,
-        String(row.lsn),
-        formatTime(row.createdAt),
-        row.message ?? '',
+      const isHeld = rows.some(({ holds }) => holds !== undefined);
+      const columns: Column[] = [{ title: 'NAME' }, { title: 'LSN', align: 'right' }, { title: 'CREATED' }];
+      if (isHeld) columns.push({ title: 'HELD BY' });
+      columns.push({ title: 'MESSAGE' });
+      const cells = rows.map(({ name, lsn, createdAt, message, holds }) => [
+        name,
+        String(lsn),
+        formatTime(createdAt),
+        ...(isHeld ? [holds?.join(', ') ?? ''] : []),
+        message ?? '',
       ]);
       return write(formatTable(columns, cells));
     });
@@ -60,4 +61,56 @@ export function register(program: Command): void {
       else await printLine(`Deleted snapshot ${visible(name)}.`);
     });
   jsonOption(remove);
+
+  const rename = snapshot
+    .command('rename')
+    .description('Give a snapshot another name.')
+    .argument('<target>', TARGET_HELP)
+    .argument('<name>', 'the name')
+    .argument('<new>', 'the new name')
+    .action(async (target: string, name: string, to: string, options: { json?: boolean }) => {
+      const row = (await withTarget(target, (session) =>
+        session.execute('snapshotRename', { name, to }),
+      )) as SnapshotRow;
+      if (options.json) await printJson(row);
+      else await printLine(`Renamed snapshot ${visible(name)} to ${visible(row.name)}.`);
+    });
+  jsonOption(rename);
+
+  const hold = snapshot
+    .command('hold')
+    .description('Keep a snapshot from being deleted, until the same tag is released.')
+    .argument('<target>', TARGET_HELP)
+    .argument('<name>', 'the name')
+    .argument('<tag>', 'who or what needs it')
+    .action((target: string, name: string, tag: string, options: { json?: boolean }) =>
+      changeHold('snapshotHold', target, name, tag, options),
+    );
+  jsonOption(hold);
+
+  const release = snapshot
+    .command('release')
+    .description('End a hold.')
+    .argument('<target>', TARGET_HELP)
+    .argument('<name>', 'the name')
+    .argument('<tag>', 'the tag that it is held by')
+    .action((target: string, name: string, tag: string, options: { json?: boolean }) =>
+      changeHold('snapshotRelease', target, name, tag, options),
+    );
+  jsonOption(release);
+}
+
+async function changeHold(
+  operation: 'snapshotHold' | 'snapshotRelease',
+  target: string,
+  name: string,
+  tag: string,
+  options: { readonly json?: boolean },
+): Promise<void> {
+  const row = (await withTarget(target, (session) =>
+    session.execute(operation, { name, tag }),
+  )) as SnapshotRow;
+  const by = row.holds?.join(', ') ?? 'nobody';
+  if (options.json) await printJson(row);
+  else await printLine(`Snapshot ${visible(name)} is held by ${visible(by)}.`);
 }

@@ -11,7 +11,7 @@
  *
  * Two subtrees are the same when number, LSN and checksum are: a page's place is not used again for another page
  * while either version is kept, and clean pages never change. Pages without a place are the same only within one
- * page space.
+ * page space. The same goes for values that name such pages: `isPrivate` finds them.
  */
 import { getU32, getU48, getU64 } from '../encoding/bytes.ts';
 import {
@@ -49,6 +49,11 @@ export interface Difference {
 export interface DiffRange {
   gte?: Uint8Array;
   lt?: Uint8Array;
+  /**
+   * Whether a value means something only within its page space, so that an equal one of another space may mean something
+   * else: then both are yielded. Asked for entries of pages without a place only.
+   */
+  isPrivate?: (key: Buffer, value: Buffer) => boolean;
 }
 
 /** Yields, in key order, where the tree `after` differs from the tree `before`. */
@@ -78,7 +83,9 @@ export function* diffTrees(
         if (bLevel >= aLevel) b.open();
       }
     } else if (order === 0) {
-      if (!a.hasValueOf(b)) yield { key: a.key(), before: a.value(), after: b.value() };
+      const isPrivate =
+        !sameSpace && a.isInTemporary && b.isInTemporary && range.isPrivate?.(a.key(), a.value()) === true;
+      if (isPrivate || !a.hasValueOf(b)) yield { key: a.key(), before: a.value(), after: b.value() };
       a.advance();
       b.advance();
     } else {
@@ -101,6 +108,8 @@ class Frontier {
   isEntry = false;
   /** Level of the subtree's page; -1 for an entry. */
   level = -1;
+  /** The entry is in a page without a place. */
+  isInTemporary = false;
 
   private readonly space: PageSpace;
   private readonly treeId: TreeId;
@@ -223,6 +232,7 @@ class Frontier {
       );
     }
     this.lastKeyLength = copyKey(b, cellCount(b) - 1, this.lastKey, 0);
+    this.isInTemporary = isTemporary(number);
   }
 
   /** Goes to the item after this one. */

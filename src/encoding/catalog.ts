@@ -5,9 +5,10 @@
  * lifetimes tree:  [death u64be][birth u64be][page u48be] → count u32: pages that states in [birth, death) hold
  * lives tree:      [page u48be] → count u48 | lives u32 | since u64: pages that a restore brought back to life
  * free tree:       [page u48be] → count u48 | after u64: free once the checkpoint after `after` is durable
- * registry tree:   [name] → LSN u64 | created at µs u64 | message (UTF-8)
+ * registry tree:   [name] → LSN u64 | created at µs u64 | message length u16 | message (UTF-8) | tags, each length u8 | UTF-8
  */
-import { ByteReader, exactU64BE, putU32, putU48, putU64, putU64BE } from './bytes.ts';
+import { assert } from '../errors.ts';
+import { ByteReader, exactU64BE, putU16, putU32, putU48, putU64, putU64BE } from './bytes.ts';
 import type { PageRef } from './page.ts';
 
 export interface VersionRow {
@@ -165,21 +166,30 @@ export interface SnapshotRow {
   lsn: number;
   createdMicroseconds: number;
   message: string;
+  /** Tags of who holds it, sorted: while there is one it is not deleted. */
+  holds: readonly string[];
 }
 
 export function encodeSnapshotRow(row: Readonly<SnapshotRow>): Buffer {
   const message = Buffer.from(row.message, 'utf8');
-  const value = Buffer.alloc(16 + message.length);
-  putU64(value, 0, row.lsn);
-  putU64(value, 8, row.createdMicroseconds);
-  value.set(message, 16);
-  return value;
+  const start = Buffer.alloc(18);
+  putU64(start, 0, row.lsn);
+  putU64(start, 8, row.createdMicroseconds);
+  putU16(start, 16, message.length);
+  const tags = row.holds.flatMap((tag) => {
+    const bytes = Buffer.from(tag, 'utf8');
+    assert(bytes.length > 0 && bytes.length <= 255, 'a tag has 1 to 255 bytes');
+    return [Buffer.of(bytes.length), bytes];
+  });
+  return Buffer.concat([start, message, ...tags]);
 }
 
 export function decodeSnapshotRow(key: Uint8Array, value: Uint8Array): SnapshotRow {
   const reader = new ByteReader(value, 0, value.length, 'the row of a snapshot');
   const lsn = reader.u64();
   const createdMicroseconds = reader.u64();
-  const message = Buffer.from(reader.view(reader.remaining)).toString('utf8');
-  return { name: Buffer.from(key).toString('utf8'), lsn, createdMicroseconds, message };
+  const message = Buffer.from(reader.view(reader.u16())).toString('utf8');
+  const holds: string[] = [];
+  while (reader.remaining > 0) holds.push(Buffer.from(reader.view(reader.u8())).toString('utf8'));
+  return { name: Buffer.from(key).toString('utf8'), lsn, createdMicroseconds, message, holds };
 }

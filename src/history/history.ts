@@ -10,7 +10,7 @@ import { LsnfsError } from '../errors.ts';
 import type { StateReader } from '../store/state.ts';
 import type { Store } from '../store/store.ts';
 import { decide, type RetentionDecision } from './retention.ts';
-import { formatTime, parseTarget, type Target } from './targets.ts';
+import { checkHoldTag, formatTime, parseTarget, type Target } from './targets.ts';
 
 /** Bytes that a snapshot's message may have: with the longest name it fits a page of any size. */
 const SNAPSHOT_MESSAGE_MAX = 1024;
@@ -22,7 +22,16 @@ const IDLE_STATES = 8;
 interface OpenState {
   readonly state: StateReader;
   leases: number;
+  /** Who has a lease, a name for each. */
+  readonly holders: string[];
   readonly release: () => void;
+}
+
+/** A state that somebody has open. */
+export interface HeldState {
+  readonly lsn: number;
+  /** Who has it open, for people: "@nightly" for one who came by that name. */
+  readonly holders: readonly string[];
 }
 
 /** A pin on a state. Release it once. */
@@ -43,6 +52,7 @@ export class History {
   /** By the LSN that was asked for, in order of last use. */
   private readonly states = new Map<number, OpenState>();
   private readonly listeners: ((name: string) => void)[] = [];
+  private readonly idleListeners: (() => void)[] = [];
 
   /** Where the window is to begin at the latest, in microseconds since 1970: history takes more room than it may. */
   private windowNotBefore = 0;
@@ -118,12 +128,38 @@ export class History {
     return decide(input, store.settings);
   }
 
-  /** Lets go of what is not to be kept any more. */
-  private applyRetention(): void {
-    this.forgetIdle(0);
+  /** Lets go of what is not to be kept any more. Returns whether it could be done now: not amid a checkpoint. */
+  applyRetention(onDecided: (decision: RetentionDecision) => void = () => {}): boolean {
+    this.releaseIdle();
     this.shortenWindow();
-    const { baseLsn, dropped } = this.decideRetention();
-    this.store.retain(baseLsn, dropped);
+    const decision = this.decideRetention();
+    onDecided(decision);
+    return this.store.retain(decision.baseLsn, decision.dropped);
+  }
+
+  /** Closes all states that nobody uses. */
+  releaseIdle(): void {
+    for (const listener of this.idleListeners) listener();
+    this.forgetIdle(0);
+  }
+
+  /** Called when leases that are kept for convenience only are to be released. */
+  onReleaseIdle(listener: () => void): void {
+    this.idleListeners.push(listener);
+  }
+
+  /** The states that somebody has open, by LSN. */
+  heldStates(): HeldState[] {
+    return [...this.states]
+      .filter(([, { leases }]) => leases > 0)
+      .map(([lsn, { holders }]) => ({ lsn, holders: [...holders] }))
+      .sort((a, b) => a.lsn - b.lsn);
+  }
+
+  /** Whether the window is shorter than it should be, for want of space. */
+  get isWindowShortened(): boolean {
+    const { store } = this;
+    return this.windowNotBefore > store.now() - store.settings.keepWindowMs * 1000;
   }
 
   /** While history takes more room than it may, the window loses a quarter at a time. */
@@ -173,14 +209,15 @@ export class History {
     return { lsn, immutable };
   }
 
-  /** Opens the state at an LSN. @throws LsnfsError NO_SUCH_STATE, CORRUPT_LOG, CORRUPT_PAGE, IO */
-  open(lsn: number): Lease {
+  /** Opens the state at an LSN; `holder` says who, for people. @throws LsnfsError NO_SUCH_STATE, CORRUPT_LOG, CORRUPT_PAGE, IO */
+  open(lsn: number, holder = 'a program'): Lease {
     this.checkRange(lsn);
     let entry = this.states.get(lsn);
-    if (entry === undefined) entry = { ...this.store.leaseState(lsn), leases: 0 };
+    if (entry === undefined) entry = { ...this.store.leaseState(lsn), leases: 0, holders: [] };
     else this.states.delete(lsn);
     this.states.set(lsn, entry);
     entry.leases++;
+    entry.holders.push(holder);
     const leased = entry;
     let released = false;
     return {
@@ -189,6 +226,7 @@ export class History {
         if (released) return;
         released = true;
         leased.leases--;
+        leased.holders.splice(leased.holders.indexOf(holder), 1);
         this.forgetIdle();
       },
     };
@@ -227,6 +265,33 @@ export class History {
   async deleteSnapshot(name: string): Promise<void> {
     await this.store.deleteSnapshot(name);
     this.announce(name);
+  }
+
+  /** Keeps a snapshot from being deleted until the same tag is released. @throws LsnfsError NO_SUCH_SNAPSHOT, NAME_TAKEN */
+  holdSnapshot(name: string, tag: string): Promise<SnapshotRow> {
+    checkHoldTag(tag);
+    return this.store.changeSnapshot(name, (row) => {
+      if (!row.holds.includes(tag)) return { ...row, holds: [...row.holds, tag].sort() };
+      throw new LsnfsError('NAME_TAKEN', `"${tag}" holds the snapshot "${name}" already`, { name, tag });
+    });
+  }
+
+  /** @throws LsnfsError NO_SUCH_SNAPSHOT; INVALID_INPUT when the tag does not hold it */
+  releaseSnapshot(name: string, tag: string): Promise<SnapshotRow> {
+    return this.store.changeSnapshot(name, (row) => {
+      if (row.holds.includes(tag)) return { ...row, holds: row.holds.filter((held) => held !== tag) };
+      const held = row.holds.length === 0 ? 'nobody holds it' : `it is held by ${row.holds.join(', ')}`;
+      const message = `"${tag}" does not hold the snapshot "${name}": ${held}`;
+      throw new LsnfsError('INVALID_INPUT', message, { name, tag });
+    });
+  }
+
+  /** Gives a snapshot another name, which `checkSnapshotName` has seen. @throws LsnfsError NO_SUCH_SNAPSHOT, NAME_TAKEN */
+  async renameSnapshot(from: string, to: string): Promise<SnapshotRow> {
+    const row = await this.store.changeSnapshot(from, (old) => ({ ...old, name: to }));
+    this.announce(from);
+    this.announce(to);
+    return row;
   }
 
   /** By LSN. */

@@ -77,6 +77,9 @@ export function formatTime(microseconds: number): string {
   return rest === 0 ? text : `${text.slice(0, -1)}${String(rest).padStart(3, '0')}Z`;
 }
 
+/** Bytes that the tag of a hold may have. */
+const HOLD_TAG_MAX = 64;
+
 /** Bytes that a snapshot's name may have: it is a file name behind "@". */
 const SNAPSHOT_NAME_MAX = 254;
 
@@ -103,4 +106,14 @@ export function checkSnapshotName(name: string): void {
       },
     );
   }
+}
+
+/** @throws LsnfsError INVALID_INPUT when the text cannot be the tag of a hold. */
+export function checkHoldTag(tag: string): void {
+  const bytes = Buffer.byteLength(tag, 'utf8');
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused here
+  const isText = tag.isWellFormed() && !/[\u0000-\u001f\u007f]/.test(tag);
+  if (bytes >= 1 && bytes <= HOLD_TAG_MAX && isText) return;
+  const message = `${JSON.stringify(tag)} cannot be a tag: it has 1 to ${HOLD_TAG_MAX} bytes and no control characters`;
+  throw new LsnfsError('INVALID_INPUT', message, { tag });
 }

@@ -10,7 +10,7 @@ import { CONTROL_NAME } from '../encoding/control.ts';
 import type { PageSize } from '../encoding/page.ts';
 import { LsnfsError, systemErrorCode } from '../errors.ts';
 import { History } from '../history/history.ts';
-import { checkSnapshotName, formatTime } from '../history/targets.ts';
+import { checkSnapshotName, formatTime, type Target } from '../history/targets.ts';
 import type { StorageDirectory } from '../storage/device.ts';
 import { FileDirectory } from '../storage/file-device.ts';
 import { checkStoreDirectory, checkTrustedFile } from '../storage/store-files.ts';
@@ -24,6 +24,8 @@ import { PastFileSystem } from '../vfs/past-file-system.ts';
 import type { CheckReport } from '../vfs/verify.ts';
 import { StateVolume } from '../vfs/volume.ts';
 import type { Log, LogOptions } from '../wal/log.ts';
+import { Collections } from './collection.ts';
+import { type Comparison, compareStates, type DiffOptions } from './difference.ts';
 import { type LoadedPlugins, loadPlugins } from './plugins.ts';
 import { type PutOptions, Transaction } from './transaction.ts';
 import { type ScrubSummary, Verifications } from './verification.ts';
@@ -68,6 +70,8 @@ export interface SnapshotInfo {
   /** RFC 3339 in UTC. */
   createdAt: string;
   message?: string;
+  /** Tags of who holds it: while there are any it is not deleted. */
+  holds?: readonly string[];
 }
 
 /** A state: an LSN, a moment, or a name ("lsn-12", "2026-11-22T101500Z", "latest", a snapshot's). */
@@ -189,8 +193,13 @@ export class Database {
     create(name: string, options?: { message?: string }): Promise<SnapshotInfo>;
     list(): SnapshotInfo[];
     delete(name: string): Promise<void>;
+    /** Keeps it from being deleted until the same tag is released. */
+    hold(name: string, tag: string): Promise<SnapshotInfo>;
+    release(name: string, tag: string): Promise<SnapshotInfo>;
+    rename(from: string, to: string): Promise<SnapshotInfo>;
   };
   readonly verifications: Verifications;
+  readonly collections: Collections;
   private readonly live: LiveFileSystem;
   private readonly view: Transaction;
   private readonly release: () => Promise<void>;
@@ -236,6 +245,7 @@ export class Database {
     this.store = store;
     this.release = release;
     this.history = new History(store);
+    this.collections = new Collections(store, this.history);
     this.verifications = new Verifications(store, warn, server.background !== 'caller');
     this.vfsOptions = {
       statistics: () => this.statistics(),
@@ -251,6 +261,12 @@ export class Database {
       create: (name, options) => this.createSnapshot(name, options?.message ?? ''),
       list: () => this.history.snapshots().map(snapshotInfo),
       delete: (name) => this.deleteSnapshot(name),
+      hold: async (name, tag) => snapshotInfo(await this.history.holdSnapshot(name, tag)),
+      release: async (name, tag) => snapshotInfo(await this.history.releaseSnapshot(name, tag)),
+      rename: async (from, to) => {
+        this.checkNewName(to);
+        return snapshotInfo(await this.history.renameSnapshot(from, to));
+      },
     };
   }
 
@@ -278,6 +294,14 @@ export class Database {
   }
 
   private async createSnapshot(name: string, message: string): Promise<SnapshotInfo> {
+    this.checkNewName(name);
+    const info = snapshotInfo(await this.history.createSnapshot(name, message));
+    await this.plugins?.run('snapshot', info);
+    return info;
+  }
+
+  /** Whether it can be a snapshot's name, and would be seen as one. @throws LsnfsError INVALID_INPUT, NAME_RESERVED, NAME_TAKEN */
+  private checkNewName(name: string): void {
     checkSnapshotName(name);
     if (this.live.lookup(ROOT_CALLER, ROOT_INODE, Buffer.from(`@${name}`)) !== undefined) {
       throw new LsnfsError(
@@ -286,9 +310,6 @@ export class Database {
         { name },
       );
     }
-    const info = snapshotInfo(await this.history.createSnapshot(name, message));
-    await this.plugins?.run('snapshot', info);
-    return info;
   }
 
   private deleteSnapshot(name: string): Promise<void> {
@@ -363,15 +384,17 @@ export class Database {
 
   /** A past state, read-only and pinned until it is closed. @throws LsnfsError NO_SUCH_STATE, NO_SUCH_SNAPSHOT */
   at(target: StateTarget): View {
-    const { lsn } = this.history.resolve(
-      typeof target === 'number'
-        ? { kind: 'lsn', lsn: target }
-        : target instanceof Date
-          ? { kind: 'time', timeMicroseconds: target.getTime() * 1000 }
-          : target,
-    );
-    const lease = this.history.open(lsn);
+    const { lsn } = this.history.resolve(parsedTarget(target));
+    const lease = this.history.open(lsn, `process ${process.pid}`);
     return new View(new PastFileSystem(lease.state, this.vfsOptions), () => lease.release());
+  }
+
+  /**
+   * What changed between two states; `to` undefined is the live state. To be iterated over, which does the work and gives
+   * the changes sorted by path, or closed. @throws LsnfsError NO_SUCH_STATE, NO_SUCH_SNAPSHOT
+   */
+  diff(from: StateTarget, to?: StateTarget, options: DiffOptions = {}): Promise<Comparison> {
+    return compareStates(this, parsedTarget(from), to === undefined ? undefined : parsedTarget(to), options);
   }
 
   /**
@@ -439,13 +462,21 @@ export class Database {
   }
 }
 
+function parsedTarget(target: StateTarget): Target | string {
+  if (typeof target === 'number') return { kind: 'lsn', lsn: target };
+  if (target instanceof Date) return { kind: 'time', timeMicroseconds: target.getTime() * 1000 };
+  return target;
+}
+
 function snapshotInfo(row: {
   name: string;
   lsn: number;
   createdMicroseconds: number;
   message: string;
+  holds: readonly string[];
 }): SnapshotInfo {
   const info: SnapshotInfo = { name: row.name, lsn: row.lsn, createdAt: formatTime(row.createdMicroseconds) };
   if (row.message !== '') info.message = row.message;
+  if (row.holds.length > 0) info.holds = row.holds;
   return info;
 }

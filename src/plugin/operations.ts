@@ -12,13 +12,20 @@
  * To add one: write the function, name it in OPERATIONS.
  */
 import { LsnfsError } from '../errors.ts';
+import type { History } from '../history/history.ts';
+import type { Store } from '../store/store.ts';
 import { type Attributes, O_RDONLY, ROOT_CALLER, type Volume } from '../vfs/file-system.ts';
 import type { CheckReport } from '../vfs/verify.ts';
+import type { CollectionJob, CollectionResult, Collections } from './collection.ts';
+import { changeSetting, readSettings } from './configuration.ts';
 import type { JsonObject } from './control-protocol.ts';
+import { type Comparison, compareStates, type DiffEntry, type DiffStatistics } from './difference.ts';
+import { type ExportTally, exportTar } from './export-tar.ts';
 import { isDirectory, namesPastState, type Place, resolvePlace } from './paths.ts';
-import { textOfBytes } from './text.ts';
+import { momentsOf, type RetentionReport, reportRange, reportRetention } from './retention-report.ts';
+import { bytesOfText, textOfBytes } from './text.ts';
 import type { RunningVerification, ScrubStatus, VerificationJob, Verifications } from './verification.ts';
-import { type EntryType, entryTypeOf } from './view.ts';
+import { ENTRY_TYPES, type EntryType, entryTypeOf } from './view.ts';
 
 export interface SnapshotRow {
   readonly name: string;
@@ -26,6 +33,8 @@ export interface SnapshotRow {
   /** RFC 3339. */
   readonly createdAt: string;
   readonly message?: string;
+  /** Tags of who holds it, if there are any. */
+  readonly holds?: readonly string[];
 }
 
 /** What the operations need of a database; `Database` (database.ts) is one. */
@@ -36,9 +45,15 @@ export interface OperableDatabase {
     create(name: string, options?: { message?: string }): Promise<SnapshotRow>;
     list(): SnapshotRow[];
     delete(name: string): Promise<void>;
+    hold(name: string, tag: string): Promise<SnapshotRow>;
+    release(name: string, tag: string): Promise<SnapshotRow>;
+    rename(from: string, to: string): Promise<SnapshotRow>;
   };
   status(): Promise<object>;
   readonly verifications: Verifications;
+  readonly collections: Collections;
+  readonly history: History;
+  readonly store: Store;
 }
 
 /** One entry of `list`. Names are text as in text.ts; times are RFC 3339 with nanoseconds. */
@@ -74,6 +89,25 @@ export interface ReadPage {
   readonly cursor: number | null;
 }
 
+/** A piece of what differs between two states; pages without entries come while they are being compared. */
+export interface DiffPage {
+  /** LSNs. */
+  readonly from: number;
+  readonly to: number;
+  readonly entries: readonly DiffEntry[];
+  /** Of the comparison so far. */
+  readonly statistics: DiffStatistics;
+  readonly cursor: number | null;
+}
+
+/** A piece of a tar archive. */
+export interface ExportPage extends ReadPage {
+  /** Entries in the archive so far. */
+  readonly entries: number;
+  /** Paths in this piece that a tar archive cannot hold. */
+  readonly skipped: readonly string[];
+}
+
 const ENTRIES_PER_PAGE = 1024;
 /** A multiple of three, so that the base64 of the pieces can be joined. */
 const BYTES_PER_PAGE = 3 << 17;
@@ -86,14 +120,24 @@ export interface CheckPage {
   readonly cursor: number | null;
 }
 
-/** How long the next page of a check is waited for, in milliseconds. */
+/** How a collection is getting on; while it runs the answer has a cursor, at its end the result. */
+export interface CollectionPage {
+  readonly running: { readonly versions: number; readonly pages: number } | null;
+  readonly result: CollectionResult | null;
+  readonly cursor: number | null;
+}
+
+/** How long the next page of a check or a collection is waited for, in milliseconds. */
 const CHECK_PAGE_MS = 250;
+
+type Page = ListPage | ReadPage | DiffPage;
 
 /** An open directory or file and where in it the next page begins; or a check. */
 interface Cursor {
-  next(): ListPage | ReadPage;
+  next(): Page;
   close(): void;
   readonly job?: VerificationJob;
+  readonly collection?: CollectionJob;
 }
 
 interface Cursors {
@@ -180,10 +224,10 @@ function describe(place: Pick<Place, 'fileSystem'>, name: string, a: Attributes)
 }
 
 /** The first page of what `make` opens; the cursor is kept only if there is more. */
-function firstPage<Page extends ListPage | ReadPage>(database: OperableDatabase, cursor: Cursor): Page {
+function firstPage<Kind extends Page>(database: OperableDatabase, cursor: Cursor): Kind {
   let kept = false;
   try {
-    const page = cursor.next() as Page;
+    const page = cursor.next() as Kind;
     if (page.cursor === null) return page;
     const numbered = { ...page, cursor: keep(database, cursor) };
     kept = true;
@@ -193,7 +237,7 @@ function firstPage<Page extends ListPage | ReadPage>(database: OperableDatabase,
   }
 }
 
-function nextPage(database: OperableDatabase, number: number): ListPage | ReadPage {
+function nextPage(database: OperableDatabase, number: number): Page {
   const { open } = cursorsFor(database);
   const cursor = open.get(number);
   if (cursor === undefined) return invalid('this cursor is not open (any more)');
@@ -311,6 +355,103 @@ function read(database: OperableDatabase, args: JsonObject): ReadPage {
   return firstPage(database, fileCursor(path, place, offset, length));
 }
 
+function archiveCursor(place: Place, name: Buffer): Cursor {
+  const { fileSystem, door, attributes } = place;
+  const tally: ExportTally = { entries: 0, skipped: [] };
+  const pieces = exportTar(fileSystem, name, attributes, tally);
+  let rest: Buffer | undefined;
+  door?.retain(1);
+  return {
+    next() {
+      const page: Buffer[] = [];
+      let room = BYTES_PER_PAGE;
+      let ended = false;
+      while (room > 0 && !ended) {
+        const step = rest === undefined ? pieces.next() : { value: rest, done: false };
+        const piece = step.value ?? Buffer.alloc(0);
+        ended = step.done === true;
+        page.push(piece.subarray(0, room));
+        rest = piece.length > room ? piece.subarray(room) : undefined;
+        room -= Math.min(room, piece.length);
+      }
+      const { skipped } = tally;
+      tally.skipped = [];
+      const data = Buffer.concat(page).toString('base64');
+      return { data, cursor: ended ? null : MORE, entries: tally.entries, skipped };
+    },
+    close() {
+      pieces.return();
+      door?.release(1);
+    },
+  };
+}
+
+/**
+ * The first page fixes the state that is exported: of the live one, what it is then. A directory's archive begins with
+ * "./", that of anything else holds it under its own name.
+ */
+async function exportArchive(database: OperableDatabase, args: JsonObject): Promise<ExportPage> {
+  const number = cursorArgument(args);
+  if (number !== undefined) return nextPage(database, number) as ExportPage;
+  const path = textArgument(args, 'path');
+  const { volume } = database;
+  let place = resolvePlace(volume, path, false);
+  if (place.door === undefined) {
+    if (!volume.live.readOnly) await database.commit();
+    const door = volume.door(Buffer.from('@latest'))!;
+    const attributes = readNamed(path, () =>
+      door.fileSystem.getattr(ROOT_CALLER, resolvePlace(volume, path, false).attributes.inode),
+    );
+    place = { fileSystem: door.fileSystem, door, attributes: { ...attributes } };
+  }
+  const bytes = bytesOfText(path.replace(/\/+$/, ''));
+  const name = isDirectory(place.attributes) ? Buffer.from('.') : bytes.subarray(bytes.lastIndexOf('/') + 1);
+  return firstPage<ExportPage>(database, archiveCursor(place, name));
+}
+
+function differenceCursor(comparison: Comparison): Cursor {
+  let index = 0;
+  return {
+    next() {
+      const isComplete = comparison.step();
+      const entries = isComplete ? comparison.entries(index, ENTRIES_PER_PAGE) : [];
+      index += entries.length;
+      const { from, to, statistics } = comparison;
+      const ended = isComplete && index === comparison.length;
+      return { from, to, entries, statistics, cursor: ended ? null : MORE };
+    },
+    close: () => comparison.close(),
+  };
+}
+
+/** Both states are fixed by the first page: of the live one, what it is then. */
+async function diff(database: OperableDatabase, args: JsonObject): Promise<DiffPage> {
+  const number = cursorArgument(args);
+  if (number !== undefined) return nextPage(database, number) as DiffPage;
+  const types = textsArgument(args, 'types');
+  const comparison = await compareStates(
+    database,
+    textArgument(args, 'from'),
+    args.to === undefined ? undefined : textArgument(args, 'to'),
+    {
+      paths: textsArgument(args, 'paths')?.map(bytesOfText) ?? [],
+      ...(types !== undefined && { types: types.map(entryTypeNamed) }),
+    },
+  );
+  return firstPage<DiffPage>(database, differenceCursor(comparison));
+}
+
+function textsArgument(args: JsonObject, name: string): string[] | undefined {
+  const value = args[name];
+  if (value === undefined) return undefined;
+  if (Array.isArray(value) && value.every((text) => typeof text === 'string')) return value as string[];
+  return invalid(`the argument '${name}' must be a list of texts`);
+}
+
+function entryTypeNamed(name: string): EntryType {
+  return ENTRY_TYPES.find((type) => type === name) ?? invalid(`there is no type '${name}' of files`);
+}
+
 function closeCursor(database: OperableDatabase, args: JsonObject): null {
   const number = cursorArgument(args) ?? invalid("the argument 'cursor' is missing");
   const { open } = cursorsFor(database);
@@ -331,18 +472,71 @@ async function check(database: OperableDatabase, args: JsonObject): Promise<Chec
   }
   const job = cursorsFor(database).open.get(number)?.job;
   if (job === undefined) return invalid('this cursor is of no check that is running');
+  try {
+    await endOrPage(job.done);
+    if (!job.isEnded) return { running: job.describe(), report: null, cursor: number };
+    return { running: job.describe(), report: await job.done, cursor: null };
+  } finally {
+    if (job.isEnded) cursorsFor(database).open.delete(number);
+  }
+}
+
+/** Waits for the end of a job, or until the next page is due. @throws what the job does */
+async function endOrPage(done: Promise<unknown>): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const later = new Promise<void>((resolve) => {
     timer = setTimeout(resolve, CHECK_PAGE_MS);
   });
   try {
-    await Promise.race([job.done, later]);
-    if (!job.isEnded) return { running: job.describe(), report: null, cursor: number };
-    return { running: job.describe(), report: await job.done, cursor: null };
+    await Promise.race([done, later]);
   } finally {
     clearTimeout(timer);
+  }
+}
+
+/** The first page starts a collection, which goes on when nobody asks for the next; with `dryRun` it is all there is. */
+async function gc(database: OperableDatabase, args: JsonObject): Promise<CollectionPage> {
+  const number = cursorArgument(args);
+  if (number === undefined) {
+    if (args.dryRun === true) {
+      return { running: null, result: await database.collections.preview(), cursor: null };
+    }
+    const collection = database.collections.start(args.fullSpeed === true);
+    const next = (): never => invalid("this cursor is a collection's");
+    const cursor = keep(database, { next, close() {}, collection });
+    return { running: collection.describe(), result: null, cursor };
+  }
+  const job = cursorsFor(database).open.get(number)?.collection;
+  if (job === undefined) return invalid('this cursor is of no collection that is running');
+  try {
+    await endOrPage(job.done);
+    if (!job.isEnded) return { running: job.describe(), result: null, cursor: number };
+    return { running: null, result: await job.done, cursor: null };
+  } finally {
     if (job.isEnded) cursorsFor(database).open.delete(number);
   }
+}
+
+/** What is kept and why; without `dryRun` the rest is let go, and its pages are reclaimed in the background. */
+async function retention(database: OperableDatabase, args: JsonObject): Promise<RetentionReport> {
+  const { history, store } = database;
+  if (args.dryRun === true) {
+    if (!store.readOnly && store.failure === undefined) await store.checkpoint();
+    history.releaseIdle();
+    return reportRetention(database, history.decideRetention(), false);
+  }
+  // The store does it by itself, too: maybe while the checkpoint is written.
+  const before = momentsOf(database);
+  let report: RetentionReport | undefined;
+  do await store.checkpoint();
+  while (
+    !history.applyRetention((decision) => {
+      report = reportRetention(database, decision, true, before);
+    })
+  );
+  // The decision is durable with the next checkpoint of the catalog, which this makes.
+  await store.checkpointCatalog();
+  return report!;
 }
 
 /** Starts or stops a scrub, or says how it is getting on; it goes on by itself. */
@@ -385,11 +579,26 @@ const OPERATIONS = {
     await database.snapshots.delete(name);
     return { name };
   },
+  snapshotHold: ({ snapshots }, args) =>
+    snapshots.hold(textArgument(args, 'name'), textArgument(args, 'tag')),
+  snapshotRelease: ({ snapshots }, args) =>
+    snapshots.release(textArgument(args, 'name'), textArgument(args, 'tag')),
+  snapshotRename: ({ snapshots }, args) =>
+    snapshots.rename(textArgument(args, 'name'), textArgument(args, 'to')),
   list,
   read,
+  export: exportArchive,
+  diff,
   closeCursor,
   check,
   scrub,
+  configGet: ({ store }, args) =>
+    readSettings(store, args.key === undefined ? undefined : textArgument(args, 'key')),
+  configSet: ({ store }, args) =>
+    changeSetting(store, textArgument(args, 'key'), textArgument(args, 'value')),
+  retention,
+  range: (database) => reportRange(database),
+  gc,
 } as const satisfies Record<string, Operation>;
 
 export type OperationName = keyof typeof OPERATIONS;
@@ -416,11 +625,25 @@ export async function executeOperation(
  */
 export function needsFlushedMount(name: string, args: JsonObject): boolean {
   if (name === 'commit' || name === 'snapshotCreate') return true;
-  if (name !== 'list' && name !== 'read') return false;
+  if (name === 'diff') {
+    if (args.cursor !== undefined) return false;
+    return (
+      args.to === undefined || [args.from, args.to].some((state) => state === 'live' || state === '@live')
+    );
+  }
+  if (name !== 'list' && name !== 'read' && name !== 'export') return false;
   return typeof args.path === 'string' && !namesPastState(args.path);
 }
 
+/** Whether an operation depends on which states are open: what the kernel only remembers is let go of before it. */
+export function looksAtLeases(name: string, args: JsonObject): boolean {
+  return name === 'retention' || (name === 'gc' && args.cursor === undefined);
+}
+
 /** Whether an operation changes the store; the others can be done on one that is opened read-only. */
-export function changesStore(name: OperationName): boolean {
+export function changesStore(name: OperationName, args: JsonObject = {}): boolean {
+  if (name === 'configSet' || name === 'snapshotHold' || name === 'snapshotRelease') return true;
+  if (name === 'snapshotRename') return true;
+  if (name === 'gc' || name === 'retention') return args.dryRun !== true;
   return name === 'commit' || name === 'snapshotCreate' || name === 'snapshotDelete';
 }

@@ -13,6 +13,8 @@ import {
 } from '../vfs/file-system.ts';
 import type { LiveFileSystem } from '../vfs/live-file-system.ts';
 import { isEntryName, type ResolvedPath, resolvePath } from '../vfs/path.ts';
+import { type ImportOptions, type ImportTally, importTar } from './import-tar.ts';
+import type { ByteSource } from './tar-reader.ts';
 import { named, type PathLike, pathBytes, View } from './view.ts';
 
 export interface PutOptions {
@@ -115,6 +117,19 @@ export class Transaction extends View {
       }
     }
     live.rmdir(ROOT_CALLER, parent, name);
+  }
+
+  /**
+   * Puts what a tar archive holds into a directory, which is made if it is missing. `source` gives the archive's bytes
+   * and may block. After an error the transaction must be left with one too: some entries are there, others are not.
+   * @throws LsnfsError that names the entry and the byte of the archive
+   */
+  importTar(path: PathLike, source: ByteSource, options: ImportOptions = {}): ImportTally {
+    this.check();
+    this.mkdir(path);
+    const base = named(path, () => this.find(path, true));
+    if (base === undefined || (base.mode & S_IFMT) !== S_IFDIR) throw new PosixError('ENOTDIR');
+    return importTar(this.live, base.inode, source, options);
   }
 
   /** Renames as rename(2) does: a file replaces a file, a directory an empty directory. */

@@ -69,6 +69,8 @@ const TYPES = new Map<number, EntryType>([
   [S_IFBLK, 'block-device'],
 ]);
 
+export const ENTRY_TYPES: readonly EntryType[] = [...TYPES.values()];
+
 /** The kind of entry that a mode speaks of. */
 export function entryTypeOf(mode: number): EntryType {
   return TYPES.get(mode & S_IFMT) ?? 'file';

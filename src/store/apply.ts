@@ -63,7 +63,7 @@ function checkRange(reader: RecordReader, endBlock: number, isPossible: boolean,
 function applySnapshot(state: TreeState, reader: RecordReader, startLsn: number, endLsn: number): void {
   const { name, message, timeMicroseconds: createdMicroseconds } = reader;
   const key = Buffer.from(name, 'utf8');
-  const row = encodeSnapshotRow({ name, lsn: endLsn, createdMicroseconds, message });
+  const row = encodeSnapshotRow({ name, lsn: endLsn, createdMicroseconds, message, holds: [] });
   const size = key.length + row.length;
   if (size > maxCellPayload(state.pageSize)) impossible(startLsn, `a snapshot of ${size} bytes`);
   state.applyPut(TREE.registry, key, row);

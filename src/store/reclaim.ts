@@ -77,15 +77,15 @@ export function* garbageBetween(
 /**
  * Works off all versions that are marked as dropped. `points`: every LSN that is kept, ascending; the newest version
  * is one of them. `windowBase`: the version from which the oldest replay begins. `settledLsn`, at most that: deaths up to it
- * need not be looked at again.
+ * need not be looked at again. What is reclaimed is added to `result` as it goes on.
  */
 export function* reclaim(
   catalog: Catalog,
   points: readonly number[],
   windowBase: number,
   settledLsn: number,
+  result: ReclaimResult = { versions: 0, pages: 0, rows: 0 },
 ): Generator<void, ReclaimResult> {
-  const result: ReclaimResult = { versions: 0, pages: 0, rows: 0 };
   const dropped: VersionRow[] = [];
   for (const row of catalog.versionRows()) if (row.dropped) dropped.push(row);
   const done = new Set<number>();
@@ -110,6 +110,39 @@ export function* reclaim(
   catalog.hasDropped = false;
   for (const { dropped: isDropped } of catalog.versionRows()) if (isDropped) catalog.hasDropped = true;
   if (settledLsn > catalog.reclaimedLsn) catalog.reclaimedLsn = settledLsn;
+  return result;
+}
+
+/**
+ * Counts what `reclaim` would give back if `points` were all that is kept, and changes nothing. The catalog may be
+ * changed between two steps: then it is an estimate.
+ */
+export function* measureGarbage(
+  catalog: Catalog,
+  points: readonly number[],
+  windowBase: number,
+): Generator<void, ReclaimResult> {
+  const result: ReclaimResult = { versions: 0, pages: 0, rows: 0 };
+  const isPoint = new Set(points);
+  for (const { lsn } of [...catalog.versionRows()]) if (!isPoint.has(lsn)) result.versions++;
+  result.pages = result.versions;
+  /** Lives that would have ended, of each page that a restore brought back. */
+  const ended = new Map<number, number>();
+  for (const [i, upTo] of points.entries()) {
+    for (const { page, count } of garbageBetween(catalog, points[i - 1] ?? 0, upTo, windowBase)) {
+      result.rows++;
+      result.pages += count;
+      for (const again of catalog.livesWithin(page, count)) {
+        for (let at = again.page; at < again.page + again.count; at++) {
+          const lives = (ended.get(at) ?? 0) + 1;
+          ended.set(at, lives);
+          // The last one gives the page back.
+          if (lives !== again.lives) result.pages--;
+        }
+      }
+      if (result.rows % STEP_ROWS === 0) yield;
+    }
+  }
   return result;
 }
 

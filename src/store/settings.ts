@@ -88,6 +88,19 @@ const BOUNDS: Record<string, readonly [number, number]> = {
   gcIoBudget: [1, 100],
 };
 
+/** What is read when a store is opened, and not looked at again. */
+export const SETTINGS_AT_OPEN: ReadonlySet<string> = new Set([
+  'commitIntervalMs',
+  'cacheSizeBytes',
+  'atime',
+  'plugins',
+] satisfies (keyof Settings)[]);
+
+/** The least and the most that a numeric setting may be; undefined for the others. */
+export function settingBounds(name: keyof Settings): readonly [number, number] | undefined {
+  return BOUNDS[name];
+}
+
 /** @throws LsnfsError INVALID_INPUT that names the setting, what it may be, and what was found. */
 export function parseSettings(text: string, file: string): Settings {
   let value: unknown;

@@ -4,6 +4,7 @@ import {
   type SnapshotRow,
   type VersionRow,
 } from '../encoding/catalog.ts';
+import { maxCellPayload } from '../encoding/cells.ts';
 import {
   CONTROL_NAME,
   CONTROL_SLOT_SIZE,
@@ -11,6 +12,7 @@ import {
   controlSlot,
   encodeControl,
 } from '../encoding/control.ts';
+import { TREE } from '../encoding/keys.ts';
 import { RecordWriter } from '../encoding/record.ts';
 import { decodeVersionRoot, type TreeRef, type VersionRoot } from '../encoding/root.ts';
 import { CorruptPageError, LsnfsError } from '../errors.ts';
@@ -26,7 +28,7 @@ import { Checkpoint, type Seal, TAIL_MINIMUM } from './checkpoint.ts';
 import { ClosedLog } from './closed-log.ts';
 import { DATA_NAME, type InitializeOptions, initializeStore } from './initialize.ts';
 import { type LiveHost, LiveTree } from './live-tree.ts';
-import { type ReclaimResult, reclaim } from './reclaim.ts';
+import { measureGarbage, type ReclaimResult, reclaim } from './reclaim.ts';
 import {
   type ControlSlots,
   confirmControl,
@@ -37,7 +39,8 @@ import {
   replay,
   witnessedLsn,
 } from './recovery.ts';
-import { mergeSettings, parseSettings, SETTINGS_NAME, type Settings } from './settings.ts';
+import { mergeSettings, SETTINGS_AT_OPEN, SETTINGS_NAME, type Settings } from './settings.ts';
+import { readSettingsFile, writeSettingsFile } from './settings-file.ts';
 import { TreeState } from './tree-state.ts';
 
 /** Free space of the host that is left to checkpoints and metadata when data is refused, in bytes. */
@@ -77,9 +80,6 @@ export interface StoreOptions {
   /** Told of what a person should know and nobody waits for. */
   warn?: (message: string) => void;
 }
-
-/** Settings are a page of text; a file that is not settings must not fill the memory. In bytes. */
-const SETTINGS_LIMIT = 1024 * 1024;
 
 /** Keeps what the newest checkpoint leads to from being overwritten, for who reads it from the files. */
 export interface Hold {
@@ -157,7 +157,11 @@ export class Store {
   /** The horizon that the newest slot of the control block records. */
   private durableHorizonLsn = 0;
   private maintainMs = Number.NEGATIVE_INFINITY;
-  private maintenance: (() => void) | undefined;
+  private maintenance: (() => boolean) | undefined;
+  /** What has been reclaimed since the store was opened. */
+  readonly reclaimed: ReclaimResult = { versions: 0, pages: 0, rows: 0 };
+  /** How many wait for reclaiming so much that its budget does not count. */
+  private hurries = 0;
   private failed: LsnfsError | undefined;
   private closing: Promise<void> | undefined;
   private spaceReadMs = Number.NEGATIVE_INFINITY;
@@ -176,7 +180,7 @@ export class Store {
    */
   static open(directory: StorageDirectory, options: StoreOptions = {}): Store {
     const slots = readControl(directory);
-    const settings = readSettings(directory, options.settings);
+    const settings = mergeSettings({ ...readSettingsFile(directory), ...options.settings }, 'the options');
     const readOnly = options.readOnly === true;
     const data = directory.open(DATA_NAME, { readOnly });
     let control: Device | undefined;
@@ -287,6 +291,26 @@ export class Store {
   now(): number {
     // Times never go backwards with LSNs, whatever the system's clock does: states are found by them.
     return Math.max(this.options.now?.() ?? Date.now() * 1000, this.live.timeMicroseconds);
+  }
+
+  /** What the next opening will find in `lsnfs.json`. @throws LsnfsError INVALID_INPUT, IO */
+  savedSettings(): Settings {
+    return mergeSettings(readSettingsFile(this.directory), SETTINGS_NAME);
+  }
+
+  /**
+   * Changes a setting in `lsnfs.json`, and from this moment on here too, unless it is one of SETTINGS_AT_OPEN.
+   * @throws LsnfsError INVALID_INPUT when it may not be that; READ_ONLY, STORE_CLOSED, IO, NO_SPACE
+   */
+  changeSetting(name: keyof Settings, value: unknown): void {
+    if (this.readOnly) throw new LsnfsError('READ_ONLY', 'the store is open for reading only');
+    if (this.closing !== undefined) throw new LsnfsError('STORE_CLOSED', 'the store is closed');
+    const given = { ...readSettingsFile(this.directory), [name]: value };
+    const saved = mergeSettings(given, SETTINGS_NAME);
+    writeSettingsFile(this.directory, given);
+    if (!SETTINGS_AT_OPEN.has(name)) Object.assign(this.settings, { [name]: saved[name] });
+    // What is kept may be something else now.
+    this.maintainMs = Math.min(this.maintainMs, this.monotonicMs() + MAINTENANCE_MINIMUM_MS);
   }
 
   /** Why the store takes no more changes, or undefined. */
@@ -450,7 +474,7 @@ export class Store {
     const records = new RecordWriter(16 * 1024);
     records.snapshot(name, createdMicroseconds, message);
     // First the tree, which may refuse the row, or have a damaged page: what is in the log must be possible to apply.
-    const row: SnapshotRow = { name, lsn: 0, createdMicroseconds, message };
+    const row: SnapshotRow = { name, lsn: 0, createdMicroseconds, message, holds: [] };
     this.live.registry.put(key, encodeSnapshotRow(row));
     try {
       row.lsn = this.appendOwn(records);
@@ -466,14 +490,56 @@ export class Store {
     return row;
   }
 
-  /** @throws LsnfsError NO_SUCH_SNAPSHOT */
+  /**
+   * Gives a snapshot what `change` makes of its row: another name or other holds. Durable when the promise resolves.
+   * @throws LsnfsError NO_SUCH_SNAPSHOT, NAME_TAKEN; INVALID_INPUT when the row does not fit a page; what `change` throws
+   */
+  async changeSnapshot(name: string, change: (row: SnapshotRow) => SnapshotRow): Promise<SnapshotRow> {
+    this.admit();
+    this.requireNoTransaction('change a snapshot');
+    const { live } = this;
+    const row = this.snapshot(name);
+    if (row === undefined) throw noSuchSnapshot(name);
+    const changed = change(row);
+    const key = Buffer.from(changed.name, 'utf8');
+    const isRenamed = changed.name !== name;
+    if (isRenamed && live.registry.find(key)) {
+      throw new LsnfsError('NAME_TAKEN', `there is a snapshot "${changed.name}" already`, {
+        name: changed.name,
+      });
+    }
+    const value = encodeSnapshotRow(changed);
+    if (key.length + value.length > maxCellPayload(live.pageSize)) {
+      const message = `what is to be known of the snapshot "${changed.name}" does not fit a page: shorten its name or release holds`;
+      throw new LsnfsError('INVALID_INPUT', message, { name });
+    }
+    live.begin();
+    let lsn: number;
+    try {
+      if (isRenamed) live.delete(TREE.registry, Buffer.from(name, 'utf8'));
+      live.put(TREE.registry, key, value);
+      lsn = live.commit();
+    } catch (error) {
+      live.rollback();
+      throw error;
+    }
+    await this.log.sync(lsn);
+    return changed;
+  }
+
+  /** @throws LsnfsError NO_SUCH_SNAPSHOT; SNAPSHOT_HELD with the tags of those who hold it */
   async deleteSnapshot(name: string): Promise<number> {
     this.admit();
     this.requireNoTransaction('delete a snapshot');
     const key = Buffer.from(name, 'utf8');
     const row = this.live.registry.get(key);
-    if (row === undefined) {
-      throw new LsnfsError('NO_SUCH_SNAPSHOT', `there is no snapshot "${name}"`, { name });
+    if (row === undefined) throw noSuchSnapshot(name);
+    const { holds } = decodeSnapshotRow(key, row);
+    if (holds.length > 0) {
+      const tags = holds.map((tag) => `"${tag}"`).join(', ');
+      throw new LsnfsError('SNAPSHOT_HELD', `the snapshot "${name}" is held by ${tags}: release it first`, {
+        name,
+      });
     }
     const records = new RecordWriter(1024);
     records.snapshotDelete(name);
@@ -783,14 +849,66 @@ export class Store {
   }
 
   private isReclaimDue(): boolean {
+    return (this.hurries > 0 || this.monotonicMs() >= this.reclaimMs) && this.isReclaimNeeded();
+  }
+
+  private isReclaimNeeded(): boolean {
     const { catalog } = this;
-    const isNeeded =
+    return (
       this.reclaiming !== undefined ||
       this.unpinned ||
       this.reclaimedBase < catalog.horizonLsn ||
       catalog.hasDropped ||
-      catalog.reclaimedLsn < this.settledLsn();
-    return isNeeded && this.monotonicMs() >= this.reclaimMs;
+      catalog.reclaimedLsn < this.settledLsn()
+    );
+  }
+
+  /**
+   * Decides what is kept, reclaims the rest to the end and lists it as free, durably. `hurry`: without regard to
+   * `gcIoBudget`. What the store does for others goes on meanwhile.
+   * @throws LsnfsError the failure of the store; NO_SPACE when checkpoints wait for room
+   */
+  async collect(hurry: boolean): Promise<void> {
+    this.admit(true);
+    if (hurry) this.hurries++;
+    try {
+      do await this.checkpoint();
+      while (this.maintenance?.() === false);
+      while (this.isReclaimNeeded()) {
+        await this.driveWell();
+        const pauseMs = hurry ? 0 : this.reclaimMs - this.monotonicMs();
+        if (pauseMs > 0) await new Promise((resolve) => setTimeout(resolve, Math.min(pauseMs, 250)));
+      }
+      // The first lists it, the second gives it out, and cuts the end of the data file off.
+      for (let i = 0; i < 2; i++) await this.checkpointCatalog();
+    } finally {
+      if (hurry) this.hurries--;
+    }
+  }
+
+  /** Makes what has been decided about versions durable, and lists what has been reclaimed. @throws as `collect` */
+  async checkpointCatalog(): Promise<void> {
+    this.requireNoTransaction('write a checkpoint');
+    if (this.catalogChanged || this.changed) this.seal(!this.changed);
+    await this.driveWell();
+  }
+
+  /** Runs what is due. @throws LsnfsError why it could not be done */
+  private async driveWell(): Promise<void> {
+    await this.drive();
+    if (this.closing !== undefined) throw new LsnfsError('STORE_CLOSED', 'the store is closed');
+    if (this.failure !== undefined) throw this.failure;
+    if (this.postponed !== undefined) throw this.postponed;
+  }
+
+  /** Counts what retaining so would give back, in steps. */
+  measureRetention(baseLsn: number, kept: Iterable<number>): Generator<void, ReclaimResult> {
+    const points = new Set([...kept, ...this.pins.keys()]);
+    return measureGarbage(
+      this.catalog,
+      [...points].sort((a, b) => a - b),
+      baseLsn,
+    );
   }
 
   /** Deaths up to it concern no open state that is not a version. Asked after every request. */
@@ -815,11 +933,15 @@ export class Store {
       [...points].sort((a, b) => a - b),
       this.catalog.horizonLsn,
       this.settledLsn(),
+      this.reclaimed,
     );
   }
 
-  /** Called from time to time while the store is open for writing, when no checkpoint is under way. */
-  onMaintenance(maintenance: () => void): void {
+  /**
+   * Called from time to time while the store is open for writing, when no checkpoint is under way. Returns whether what
+   * is kept could be decided.
+   */
+  onMaintenance(maintenance: () => boolean): void {
     this.maintenance = maintenance;
   }
 
@@ -1025,6 +1147,11 @@ export class Store {
     }
   }
 
+  /** Size of the data file. */
+  get dataBytes(): number {
+    return this.data.size();
+  }
+
   statistics(): StoreStatistics {
     const { pageSize } = this.control;
     const { live, catalog, freeSpace } = this;
@@ -1048,7 +1175,7 @@ export class Store {
       bytes: {
         live: livePages * pageSize,
         history: Math.max(0, total - free - catalogPages - livePages) * pageSize,
-        disk: this.data.size() + walBytes + 2 * CONTROL_SLOT_SIZE,
+        disk: this.dataBytes + walBytes + 2 * CONTROL_SLOT_SIZE,
       },
       wal: { bytes: walBytes, segments: this.log.segmentCount },
       failure: this.failure?.message ?? null,
@@ -1099,27 +1226,11 @@ export class Store {
   }
 }
 
+function noSuchSnapshot(name: string): LsnfsError {
+  return new LsnfsError('NO_SUCH_SNAPSHOT', `there is no snapshot "${name}"`, { name });
+}
+
 /** A want of room or descriptors, which may end without anybody's doing. */
 function isShortage(error: unknown): error is LsnfsError {
   return error instanceof LsnfsError && (error.code === 'NO_SPACE' || error.code === 'NO_DESCRIPTORS');
-}
-
-function readSettings(directory: StorageDirectory, overrides: Partial<Settings> | undefined): Settings {
-  let given: Record<string, unknown> = {};
-  if (directory.exists(SETTINGS_NAME)) {
-    const device = directory.open(SETTINGS_NAME, { readOnly: true });
-    try {
-      const size = device.size();
-      if (size > SETTINGS_LIMIT) {
-        const message = `${SETTINGS_NAME} has ${size} bytes, more than settings can have (${SETTINGS_LIMIT})`;
-        throw new LsnfsError('INVALID_INPUT', message, { file: SETTINGS_NAME });
-      }
-      const text = Buffer.alloc(size);
-      device.read(0, text, 0, text.length);
-      given = { ...parseSettings(text.toString('utf8'), SETTINGS_NAME) };
-    } finally {
-      device.close();
-    }
-  }
-  return mergeSettings({ ...given, ...overrides }, 'the options');
 }

@@ -76,6 +76,7 @@ export class StateVolume implements Volume {
     this.history = history;
     this.live = live;
     this.options = options;
+    history.onReleaseIdle(() => this.closeIdle(0));
     this.list = {
       number: 1,
       fileSystem: new SnapshotList(history, options),
@@ -105,7 +106,7 @@ export class StateVolume implements Volume {
       open.immutable = immutable;
       return open;
     }
-    const lease = this.history.open(lsn);
+    const lease = this.history.open(lsn, `@${text}`);
     const door = new StateDoor(this, this.numberOf(key), key, lsn, lease, immutable);
     this.doors.set(key, door);
     this.byNumber.set(door.number, door);
@@ -153,11 +154,11 @@ export class StateVolume implements Volume {
   }
 
   /** Lets go of doors that were asked for and not taken up, the oldest first. */
-  private closeIdle(): void {
+  private closeIdle(most = IDLE_DOORS): void {
     let idle = 0;
     for (const door of this.doors.values()) if (door.holders === 0) idle++;
     for (const door of this.doors.values()) {
-      if (idle <= IDLE_DOORS) return;
+      if (idle <= most) return;
       if (door.holders > 0) continue;
       this.letGo(door);
       idle--;

@@ -59,9 +59,28 @@ class TestDatabase implements OperableDatabase {
     delete: async (name: string) => {
       throw new LsnfsError('NO_SUCH_SNAPSHOT', `there is no snapshot ${name}`);
     },
+    hold: () => this.unasked(),
+    release: () => this.unasked(),
+    rename: () => this.unasked(),
   };
 
+  private unasked(): never {
+    throw new Error('not asked for here');
+  }
+
   get verifications(): never {
+    throw new Error('not asked for here');
+  }
+
+  get collections(): never {
+    throw new Error('not asked for here');
+  }
+
+  get history(): never {
+    throw new Error('not asked for here');
+  }
+
+  get store(): never {
     throw new Error('not asked for here');
   }
 

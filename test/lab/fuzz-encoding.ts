@@ -126,7 +126,13 @@ const roots = stateless('roots', 4, (mutator) => {
 
 const rows = stateless('rows', 8, (mutator) => {
   const root = { number: 5, lsn: 64, checksum: 9 };
-  const snapshot = encodeSnapshotRow({ name: 'n', lsn: 64, createdMicroseconds: 1e15, message: 'text' });
+  const snapshot = encodeSnapshotRow({
+    name: 'n',
+    lsn: 64,
+    createdMicroseconds: 1e15,
+    message: 'text',
+    holds: ['tag'],
+  });
   switch (mutator.below(4)) {
     case 0: {
       const value = encodeVersionRow({
