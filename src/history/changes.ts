@@ -129,8 +129,13 @@ function* changesOf(
     now !== undefined &&
     (inode === ROOT_INODE || (oldLinks.length > 0 && nowLinks.length > 0));
   const aspects = isInBoth ? yield* aspectsOf(before, after, touched, old, now) : [];
-  const gone = oldLinks.filter((link) => !includes(nowLinks, link)).map((link) => paths.before.ofLink(link));
-  const come = nowLinks.filter((link) => !includes(oldLinks, link)).map((link) => paths.after.ofLink(link));
+  // A file may have tens of thousands of links.
+  const oldKeys = new Set(oldLinks.map(keyText));
+  const nowKeys = new Set(nowLinks.map(keyText));
+  const gone = oldLinks
+    .filter((link) => !nowKeys.has(keyText(link)))
+    .map((link) => paths.before.ofLink(link));
+  const come = nowLinks.filter((link) => !oldKeys.has(keyText(link))).map((link) => paths.after.ofLink(link));
   const records = { ...(old !== undefined && { before: old }), ...(now !== undefined && { after: now }) };
   const modified = (path: Buffer, from: Buffer): Change => ({
     kind: 'M',
@@ -141,29 +146,28 @@ function* changesOf(
     ...records,
   });
   // An entry of a new directory at the path of the old one is where it was.
-  for (let i = come.length - 1; i >= 0; i--) {
-    const path = come[i]!;
-    const at = gone.findIndex((other) => other.equals(path));
-    if (at < 0) continue;
-    gone.splice(at, 1);
-    come.splice(i, 1);
-    if (aspects.length > 0) yield modified(path, path);
-  }
-  const renames = Math.min(gone.length, come.length);
+  const gonePaths = new Set(gone.map(keyText));
+  const stayed = new Set(come.map(keyText).filter((path) => gonePaths.has(path)));
+  const hasMoved = (path: Buffer): boolean => !stayed.has(keyText(path));
+  if (aspects.length > 0) for (const path of come) if (!hasMoved(path)) yield modified(path, path);
+  const left = gone.filter(hasMoved);
+  const taken = come.filter(hasMoved);
+  const renames = Math.min(left.length, taken.length);
   for (let i = 0; i < renames; i++) {
-    yield { kind: 'R', path: come[i]!, from: gone[i]!, inode, aspects, ...records };
+    yield { kind: 'R', path: taken[i]!, from: left[i]!, inode, aspects, ...records };
   }
-  for (const path of gone.slice(renames)) yield { kind: '-', path, inode, aspects: [], ...records };
-  for (const path of come.slice(renames)) yield { kind: '+', path, inode, aspects: [], ...records };
+  for (const path of left.slice(renames)) yield { kind: '-', path, inode, aspects: [], ...records };
+  for (const path of taken.slice(renames)) yield { kind: '+', path, inode, aspects: [], ...records };
   if (aspects.length === 0) return;
   for (const link of nowLinks) {
-    if (includes(oldLinks, link)) yield modified(paths.after.ofLink(link), paths.before.ofLink(link));
+    if (oldKeys.has(keyText(link))) yield modified(paths.after.ofLink(link), paths.before.ofLink(link));
   }
   if (inode === ROOT_INODE) yield modified(SLASH, SLASH);
 }
 
-function includes(links: readonly Buffer[], link: Buffer): boolean {
-  return links.some((other) => other.equals(link));
+/** Bytes as a key of a set. */
+function keyText(bytes: Buffer): string {
+  return bytes.toString('latin1');
 }
 
 function* aspectsOf(

@@ -15,6 +15,7 @@ import { parseLsn, parseTarget, type Target } from '../history/targets.ts';
 import { DirtyPages } from '../storage/dirty-pages.ts';
 import type { StateReader } from '../store/state.ts';
 import { ROOT_INODE } from '../vfs/file-system.ts';
+import { SortedRuns } from './sorted-runs.ts';
 import { textOfBytes } from './text.ts';
 import { type EntryType, entryTypeOf, type PathLike, pathBytes } from './view.ts';
 
@@ -60,13 +61,20 @@ export interface DiffStatistics {
 /** What a comparison needs of a database. */
 export interface ComparableDatabase {
   readonly history: History;
-  readonly store: { readonly readOnly: boolean };
+  readonly store: { readonly readOnly: boolean; readonly failure: Error | undefined };
   commit(): Promise<unknown>;
 }
 
+/** What an entry is made of; text is made of bytes when it is given. */
 interface Row {
+  readonly kind: DiffEntry['kind'];
   readonly path: Buffer;
-  readonly entry: DiffEntry;
+  readonly from: Buffer | undefined;
+  readonly type: EntryType;
+  readonly inode: number;
+  readonly changes: readonly Aspect[];
+  readonly sizeBefore: number | null;
+  readonly sizeAfter: number | null;
 }
 
 /** Removed before renamed, added, modified, where one path has several. */
@@ -85,7 +93,8 @@ export async function compareStates(
   const { history } = database;
   const isLive = (target: Target | string | undefined): boolean =>
     target === undefined || (typeof target === 'string' && namesLiveState(history, target));
-  if ((isLive(from) || isLive(to)) && !database.store.readOnly) await database.commit();
+  const { readOnly, failure } = database.store;
+  if ((isLive(from) || isLive(to)) && !readOnly && failure === undefined) await database.commit();
   const lsnOf = (target: Target | string | undefined): number =>
     isLive(target) ? history.range().newest : history.resolve(targetOf(history, target!)).lsn;
   return new Comparison(history, lsnOf(from), lsnOf(to), options);
@@ -114,7 +123,11 @@ export class Comparison implements Iterable<DiffEntry> {
   private readonly changes: Iterator<Change | undefined>;
   private readonly paths: Buffer[] | undefined;
   private readonly types: ReadonlySet<EntryType> | undefined;
-  private readonly rows: Row[] = [];
+  private readonly rows = new SortedRuns<Row>(
+    (a, b) => a.path.compare(b.path) || ORDER[a.kind] - ORDER[b.kind],
+  );
+  private sorted: Generator<Row> | undefined;
+  private given = 0;
   private readonly pagesRead: () => number;
   private readonly counts = { added: 0, removed: 0, modified: 0, renamed: 0 };
   private read = 0;
@@ -163,17 +176,12 @@ export class Comparison implements Iterable<DiffEntry> {
     const pages = this.pagesRead();
     while (!this.isComplete && performance.now() - start < STEP_MS) {
       const next = this.changes.next();
-      if (next.done === true) this.complete();
+      if (next.done === true) this.isComplete = true;
       else if (next.value !== undefined) this.take(next.value);
     }
     this.read += this.pagesRead() - pages;
     this.milliseconds += performance.now() - start;
     return this.isComplete;
-  }
-
-  private complete(): void {
-    this.isComplete = true;
-    this.rows.sort((a, b) => a.path.compare(b.path) || ORDER[a.entry.kind] - ORDER[b.entry.kind]);
   }
 
   private take(change: Change): void {
@@ -186,18 +194,16 @@ export class Comparison implements Iterable<DiffEntry> {
     else if (kind === '-') this.counts.removed++;
     else if (kind === 'M') this.counts.modified++;
     else this.counts.renamed++;
-    const hasMoved = from !== undefined && !from.equals(path);
-    const entry: DiffEntry = {
+    this.rows.push({
       kind,
-      path: textOfBytes(path),
-      ...(hasMoved && { from: textOfBytes(from) }),
+      path,
+      from: from?.equals(path) ? undefined : from,
       type,
       inode,
       changes: aspects,
       sizeBefore: kind === '+' ? null : before!.size,
       sizeAfter: kind === '-' ? null : after!.size,
-    };
-    this.rows.push({ path, entry });
+    });
   }
 
   private isIn(path: Buffer): boolean {
@@ -211,22 +217,30 @@ export class Comparison implements Iterable<DiffEntry> {
     );
   }
 
-  /** What changed from the `index`-th change on, at most `count`. Only when all is compared. */
-  entries(index: number, count: number): DiffEntry[] {
+  /** What changed, sorted by path: the next `most`, or as many as there are left. Only when all is compared. */
+  nextEntries(most: number): DiffEntry[] {
     if (!this.isComplete) throw new LsnfsError('INVALID_INPUT', 'the comparison has not ended yet');
-    return this.rows.slice(index, index + count).map(({ entry }) => entry);
+    this.sorted ??= this.rows.merge();
+    const entries: DiffEntry[] = [];
+    while (entries.length < most) {
+      const next = this.sorted.next();
+      if (next.done === true) break;
+      entries.push(entryOf(next.value));
+    }
+    this.given += entries.length;
+    return entries;
   }
 
-  /** How many changes there are; it grows until all is compared. */
-  get length(): number {
-    return this.rows.length;
+  /** Whether all has been compared and given. */
+  get isEnded(): boolean {
+    return this.isComplete && this.given === this.rows.length;
   }
 
   /** Compares what is left to compare, and gives what changed, sorted by path; at the end it is closed. */
   *[Symbol.iterator](): Generator<DiffEntry> {
     try {
       while (!this.step());
-      for (const { entry } of this.rows) yield entry;
+      while (!this.isEnded) yield* this.nextEntries(1);
     } finally {
       this.close();
     }
@@ -236,6 +250,11 @@ export class Comparison implements Iterable<DiffEntry> {
   close(): void {
     for (const lease of this.leases) lease.release();
   }
+}
+
+function entryOf({ path, from, ...row }: Row): DiffEntry {
+  const { kind, ...rest } = row;
+  return { kind, path: textOfBytes(path), ...(from !== undefined && { from: textOfBytes(from) }), ...rest };
 }
 
 /** Whether a state has something at a path, which is `trimmed`; symbolic links are not followed. */

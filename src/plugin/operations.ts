@@ -410,15 +410,11 @@ async function exportArchive(database: OperableDatabase, args: JsonObject): Prom
 }
 
 function differenceCursor(comparison: Comparison): Cursor {
-  let index = 0;
   return {
     next() {
-      const isComplete = comparison.step();
-      const entries = isComplete ? comparison.entries(index, ENTRIES_PER_PAGE) : [];
-      index += entries.length;
-      const { from, to, statistics } = comparison;
-      const ended = isComplete && index === comparison.length;
-      return { from, to, entries, statistics, cursor: ended ? null : MORE };
+      const entries = comparison.step() ? comparison.nextEntries(ENTRIES_PER_PAGE) : [];
+      const { from, to, statistics, isEnded } = comparison;
+      return { from, to, entries, statistics, cursor: isEnded ? null : MORE };
     },
     close: () => comparison.close(),
   };

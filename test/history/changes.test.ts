@@ -3,6 +3,7 @@
  * them, in both directions, and against the live state. And it costs what changed.
  */
 import test from 'ava';
+import { KIND_EXTENT } from '../../src/encoding/keys.ts';
 import { type Aspect, type Change, changesBetween } from '../../src/history/changes.ts';
 import { MemoryDirectory } from '../../src/storage/memory-device.ts';
 import type { StateReader } from '../../src/store/state.ts';
@@ -289,6 +290,52 @@ test('bytes past the end of a file and holes are no content', async (t) => {
   const [written] = allChanges(before, store.live);
   t.deepEqual(written?.aspects, ['content', 'times']);
   fs.release(handle);
+  await store.close();
+});
+
+test('data that is in no checkpoint yet is compared by content', async (t) => {
+  const directory = new MemoryDirectory('memory');
+  Store.initialize(directory);
+  const store = Store.open(directory, { background: 'caller' });
+  const fs = new LiveFileSystem(store.live, OPTIONS);
+  const { attributes, handle } = fs.create(ROOT_CALLER, ROOT_INODE, Buffer.from('f'), 0o644, O_RDWR);
+  const { inode } = attributes;
+  await store.checkpoint();
+  const states: TreeState[] = [];
+  for (const fill of [1, 2, 2]) {
+    fs.write(ROOT_CALLER, handle, 0, Buffer.alloc(8192, fill), 0, 8192, false);
+    await store.commit();
+    states.push(store.openState(store.live.lsn));
+  }
+  const extents = states.map((state) =>
+    [...state.inodes.entries()].filter(({ key }) => key[8] === KIND_EXTENT).map(({ value }) => value),
+  );
+  t.deepEqual(extents[0], extents[1], 'the same numbers for other bytes: what this test is about');
+  const aspects = (from: number, to: number): readonly Aspect[] | undefined =>
+    allChanges(states[from]!, states[to]!).find((change) => change.inode === inode)?.aspects;
+  t.deepEqual(aspects(0, 1), ['content', 'times']);
+  t.deepEqual(aspects(1, 0), ['content', 'times']);
+  t.deepEqual(aspects(1, 2), ['times']);
+  fs.release(handle);
+  await store.close();
+});
+
+test('a file with many links', async (t) => {
+  const directory = new MemoryDirectory('memory');
+  Store.initialize(directory);
+  const store = Store.open(directory, { background: 'caller' });
+  const fs = new LiveFileSystem(store.live, OPTIONS);
+  const name = (text: string): Buffer => Buffer.from(text);
+  const { inode } = fs.mknod(ROOT_CALLER, ROOT_INODE, name('0'), S_IFREG | 0o644, 0);
+  for (let i = 1; i < 3000; i++) fs.link(ROOT_CALLER, inode, ROOT_INODE, name(String(i)));
+  await store.commit();
+  const before = store.openState(store.live.lsn);
+  const moved = fs.mkdir(ROOT_CALLER, ROOT_INODE, name('moved'), 0o755).inode;
+  for (let i = 0; i < 2000; i++) fs.rename(ROOT_CALLER, ROOT_INODE, name(String(i)), moved, name(`n${i}`), 0);
+  for (let i = 2000; i < 2500; i++) fs.unlink(ROOT_CALLER, ROOT_INODE, name(String(i)));
+  const counts: Record<string, number> = {};
+  for (const { kind } of allChanges(before, store.live)) counts[kind] = (counts[kind] ?? 0) + 1;
+  t.deepEqual(counts, { '+': 1, R: 2000, '-': 500, M: 501 }, 'with the new directory and the root');
   await store.close();
 });
 

@@ -65,6 +65,7 @@ const OPERATIONS = [
   'gc',
   'list',
   'read',
+  'diff',
   'closeCursor',
   'toString',
   '__proto__',
@@ -120,6 +121,10 @@ function anyObject(m: Mutator, depth = 0): JsonObject {
 /** Arguments that are right, mostly. */
 function likelyObject(m: Mutator): JsonObject {
   const args: JsonObject = { path: m.pick(PATHS), name: m.pick(['s', 't', '@s', '', 'lsn-1']) };
+  if (m.chance(2)) args.from = m.pick(['s', '@live', 'lsn-64', '@latest', '64', '']);
+  if (m.chance(4)) args.to = m.pick(['@s', 'live', '1/0', '@lsn-99999999']);
+  if (m.chance(4)) args.paths = [m.pick(PATHS), m.pick(PATHS)];
+  if (m.chance(4)) args.types = ['file', 'directory'];
   if (m.chance(4)) args.cursor = m.below(8);
   if (m.chance(3)) args.offset = m.number();
   if (m.chance(3)) args.length = m.number();

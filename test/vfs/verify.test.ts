@@ -1,5 +1,6 @@
 /** The whole check of a store: each kind of damage is found, in its place, with the versions and the paths it hits. */
 import test, { type ExecutionContext } from 'ava';
+import { encodeSnapshotRow } from '../../src/encoding/catalog.ts';
 import { encodeDirent } from '../../src/encoding/dirent.ts';
 import { encodeExtent } from '../../src/encoding/extent.ts';
 import { INODE_LINKS } from '../../src/encoding/inode.ts';
@@ -398,8 +399,13 @@ const PLANTS: Record<string, { plant: (store: Store, inode: number) => void; say
     },
     'a snapshot of no version': {
       plant: (store) => {
-        const value = Buffer.alloc(16);
-        value.writeUInt32LE(77, 0);
+        const value = encodeSnapshotRow({
+          name: 'ghost',
+          lsn: 77,
+          createdMicroseconds: 1,
+          message: '',
+          holds: [],
+        });
         store.live.put(TREE.registry, Buffer.from('ghost'), value);
       },
       says: /snapshot "ghost" names LSN 77, and there is no version of it/,
