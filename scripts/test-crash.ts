@@ -13,7 +13,13 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { CANARIES } from '../test/lab/crash-canaries.ts';
-import { Explorer, type ExplorerOptions, type Failure, type Summary } from '../test/lab/crash-explorer.ts';
+import {
+  Explorer,
+  type ExplorerOptions,
+  emptySummary,
+  type Failure,
+  type Summary,
+} from '../test/lab/crash-explorer.ts';
 
 const { values } = parseArgs({
   options: {
@@ -59,15 +65,7 @@ interface Report {
 }
 
 function describe(summaries: Iterable<Summary>): string {
-  const total = {
-    states: 0,
-    distinct: 0,
-    lives: 0,
-    lsns: 0,
-    recoveries: 0,
-    recoveriesCrashed: 0,
-    pastStates: 0,
-  };
+  const total = emptySummary();
   for (const summary of summaries) {
     for (const key of Object.keys(total) as (keyof typeof total)[]) total[key] += summary[key];
   }

@@ -12,20 +12,22 @@
  * function of what there is.
  */
 import { assert } from '../errors.ts';
+import type { Settings } from '../store/settings.ts';
 
 /** Log between two kept versions of the window, in bytes: opening a state replays no more. */
 export const THIN_LOG_BYTES = 8 * 1024 * 1024;
 
-export interface RetentionSettings {
-  keepWindowMs: number;
-  keepLast: number;
-  keepHourly: number;
-  keepDaily: number;
-  keepWeekly: number;
-  keepMonthly: number;
-  keepYearly: number;
-  minRetentionMs: number;
-}
+export type RetentionSettings = Pick<
+  Settings,
+  | 'keepWindowMs'
+  | 'keepLast'
+  | 'keepHourly'
+  | 'keepDaily'
+  | 'keepWeekly'
+  | 'keepMonthly'
+  | 'keepYearly'
+  | 'minRetentionMs'
+>;
 
 export interface RetainedVersion {
   readonly lsn: number;

@@ -107,8 +107,8 @@ export function* reclaim(
     result.pages++;
     if (result.versions % STEP_ROWS === 0) yield;
   }
-  catalog.hasDropped = false;
-  for (const { dropped: isDropped } of catalog.versionRows()) if (isDropped) catalog.hasDropped = true;
+  // Others may have been dropped meanwhile.
+  catalog.hasDropped = [...catalog.versionRows()].some((row) => row.dropped);
   if (settledLsn > catalog.reclaimedLsn) catalog.reclaimedLsn = settledLsn;
   return result;
 }

@@ -2,7 +2,7 @@
 
 import type { StateReader } from '../../src/store/state.ts';
 import type { VfsOptions } from '../../src/vfs/core.ts';
-import { ROOT_CALLER, ROOT_INODE } from '../../src/vfs/file-system.ts';
+import { type FileSystemStatistics, ROOT_CALLER, ROOT_INODE } from '../../src/vfs/file-system.ts';
 import { LiveFileSystem } from '../../src/vfs/live-file-system.ts';
 import { FakeLiveState, type FakeOptions } from './fake-live-state.ts';
 
@@ -11,17 +11,22 @@ export class Clock {
   nanoseconds = 123_456_789;
 }
 
+/** What statfs says of a file system with nothing in it. */
+export function emptyStatistics(blocks: number, blockSize = 4096): FileSystemStatistics {
+  return {
+    blockSize,
+    blocks,
+    blocksFree: blocks,
+    blocksAvailable: blocks,
+    files: blocks,
+    filesFree: blocks,
+    nameMax: 255,
+  };
+}
+
 export function vfsOptions(clock: Clock, options: Partial<VfsOptions> = {}): VfsOptions {
   return {
-    statistics: () => ({
-      blockSize: 4096,
-      blocks: 1e9,
-      blocksFree: 1e9,
-      blocksAvailable: 1e9,
-      files: 1e9,
-      filesFree: 1e9,
-      nameMax: 255,
-    }),
+    statistics: () => emptyStatistics(1e9),
     now: (time) => {
       time.seconds = clock.seconds;
       time.nanoseconds = clock.nanoseconds;

@@ -25,19 +25,20 @@ import {
 import { LiveFileSystem } from '../../src/vfs/live-file-system.ts';
 import { PastFileSystem } from '../../src/vfs/past-file-system.ts';
 import { Random, seedOf } from '../helpers/random.ts';
+import { emptyStatistics } from '../helpers/vfs-fixture.ts';
 import { type ModelNode, ModelRun } from '../helpers/vfs-model.ts';
 
 const OPTIONS: VfsOptions = {
-  statistics: () => ({
-    blockSize: 4096,
-    blocks: 1e6,
-    blocksFree: 1e6,
-    blocksAvailable: 1e6,
-    files: 1e6,
-    filesFree: 1e6,
-    nameMax: 255,
-  }),
+  statistics: () => emptyStatistics(1e6),
 };
+
+function newFileSystem(): { directory: MemoryDirectory; store: Store; fs: LiveFileSystem } {
+  const directory = new MemoryDirectory('memory');
+  Store.initialize(directory);
+  const store = Store.open(directory, { background: 'caller' });
+  const fs = new LiveFileSystem(store.live, OPTIONS);
+  return { directory, store, fs };
+}
 
 function allChanges(before: StateReader, after: StateReader): Change[] {
   return [...changesBetween(before, after)].filter((change) => change !== undefined);
@@ -236,10 +237,7 @@ test('changes are what comparing two listings says', async (t) => {
 });
 
 test('renames, one by one', async (t) => {
-  const directory = new MemoryDirectory('memory');
-  Store.initialize(directory);
-  const store = Store.open(directory, { background: 'caller' });
-  const fs = new LiveFileSystem(store.live, OPTIONS);
+  const { store, fs } = newFileSystem();
   const name = (text: string): Buffer => Buffer.from(text);
   const file = (parent: number, text: string): number => {
     const { attributes, handle } = fs.create(ROOT_CALLER, parent, name(text), 0o644, O_RDWR);
@@ -269,10 +267,7 @@ test('renames, one by one', async (t) => {
 });
 
 test('bytes past the end of a file and holes are no content', async (t) => {
-  const directory = new MemoryDirectory('memory');
-  Store.initialize(directory);
-  const store = Store.open(directory, { background: 'caller' });
-  const fs = new LiveFileSystem(store.live, OPTIONS);
+  const { store, fs } = newFileSystem();
   const { attributes, handle } = fs.create(ROOT_CALLER, ROOT_INODE, Buffer.from('f'), 0o644, O_RDWR);
   const { inode } = attributes;
   const data = Buffer.alloc(100_000, 7);
@@ -294,10 +289,7 @@ test('bytes past the end of a file and holes are no content', async (t) => {
 });
 
 test('data that is in no checkpoint yet is compared by content', async (t) => {
-  const directory = new MemoryDirectory('memory');
-  Store.initialize(directory);
-  const store = Store.open(directory, { background: 'caller' });
-  const fs = new LiveFileSystem(store.live, OPTIONS);
+  const { store, fs } = newFileSystem();
   const { attributes, handle } = fs.create(ROOT_CALLER, ROOT_INODE, Buffer.from('f'), 0o644, O_RDWR);
   const { inode } = attributes;
   await store.checkpoint();
@@ -321,10 +313,7 @@ test('data that is in no checkpoint yet is compared by content', async (t) => {
 });
 
 test('a file with many links', async (t) => {
-  const directory = new MemoryDirectory('memory');
-  Store.initialize(directory);
-  const store = Store.open(directory, { background: 'caller' });
-  const fs = new LiveFileSystem(store.live, OPTIONS);
+  const { store, fs } = newFileSystem();
   const name = (text: string): Buffer => Buffer.from(text);
   const { inode } = fs.mknod(ROOT_CALLER, ROOT_INODE, name('0'), S_IFREG | 0o644, 0);
   for (let i = 1; i < 3000; i++) fs.link(ROOT_CALLER, inode, ROOT_INODE, name(String(i)));
@@ -341,10 +330,9 @@ test('a file with many links', async (t) => {
 
 test('a hundred changes among many files read few pages', async (t) => {
   const random = new Random(seedOf(t, 'pages'));
-  const directory = new MemoryDirectory('memory');
-  Store.initialize(directory);
-  let store = Store.open(directory, { background: 'caller' });
-  const fs = new LiveFileSystem(store.live, OPTIONS);
+  const made = newFileSystem();
+  const { directory, fs } = made;
+  let { store } = made;
   const directories: number[] = [];
   for (let i = 0; i < 200; i++) {
     const { inode } = fs.mkdir(ROOT_CALLER, ROOT_INODE, Buffer.from(`directory-${i}`), 0o755);

@@ -57,8 +57,8 @@ export interface Failure {
   readonly message: string;
 }
 
-export class Explorer {
-  readonly summary: Summary = {
+export function emptySummary(): Summary {
+  return {
     states: 0,
     distinct: 0,
     lives: 0,
@@ -67,6 +67,10 @@ export class Explorer {
     recoveriesCrashed: 0,
     pastStates: 0,
   };
+}
+
+export class Explorer {
+  readonly summary: Summary = emptySummary();
   failure: Failure | undefined;
   /** Digests of the lives, for comparing two runs. */
   readonly digests: string[] = [];

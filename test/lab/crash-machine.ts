@@ -8,6 +8,7 @@ import type { SimulatedDisk } from '../../src/storage/simulated-disk.ts';
 import { Store } from '../../src/store/store.ts';
 import type { VfsOptions } from '../../src/vfs/core.ts';
 import { LiveFileSystem } from '../../src/vfs/live-file-system.ts';
+import { emptyStatistics } from '../helpers/vfs-fixture.ts';
 import { type SteppedWriter, steppedLog } from './crash-writer.ts';
 
 const HOUR_MS = 3_600_000;
@@ -85,15 +86,7 @@ export class Machine {
         time.seconds = Math.floor(clock.microseconds / 1e6);
         time.nanoseconds = (clock.microseconds % 1e6) * 1000;
       },
-      statistics: () => ({
-        blockSize: this.store.live.pageSize,
-        blocks: 1e6,
-        blocksFree: 1e6,
-        blocksAvailable: 1e6,
-        files: 1e6,
-        filesFree: 1e6,
-        nameMax: 255,
-      }),
+      statistics: () => emptyStatistics(1e6, this.store.live.pageSize),
     };
   }
 

@@ -3,10 +3,10 @@
  * from there, builds on it, and must not lose it to the next failure of the power.
  */
 import test from 'ava';
-import { TREE } from '../../src/encoding/keys.ts';
 import { type DiskOperation, SimulatedDisk } from '../../src/storage/simulated-disk.ts';
 import { checkStore } from '../../src/store/check.ts';
 import { Store } from '../../src/store/store.ts';
+import { put } from '../helpers/store-content.ts';
 
 const OPTIONS = { background: 'caller' as const };
 /** A power cut that keeps nothing which is not durable. */
@@ -16,16 +16,6 @@ function newStore(): { disk: SimulatedDisk; store: Store } {
   const disk = new SimulatedDisk();
   Store.initialize(disk, { segmentSize: 65536 });
   return { disk, store: Store.open(disk, OPTIONS) };
-}
-
-function put(store: Store, number: number, value: string): void {
-  store.live.begin();
-  store.live.put(
-    TREE.namespace,
-    Buffer.from(`\0\0\0\0\0\0\0\x01${String(number).padStart(6, '0')}`, 'latin1'),
-    Buffer.from(value),
-  );
-  store.live.commit();
 }
 
 function keys(store: Store): string[] {

@@ -1,9 +1,9 @@
 /** What the laboratory of failing disks (test/lab/faults.ts) found in the store, each reduced to one case. */
 import test from 'ava';
-import { TREE } from '../../src/encoding/keys.ts';
 import { type DiskOperation, SimulatedDisk } from '../../src/storage/simulated-disk.ts';
 import { checkStore } from '../../src/store/check.ts';
 import { Store, type StoreOptions } from '../../src/store/store.ts';
+import { key, put, read, write } from '../helpers/store-content.ts';
 
 const OPTIONS: StoreOptions = {
   background: 'caller',
@@ -18,28 +18,6 @@ function newStore(options: StoreOptions = OPTIONS): { disk: SimulatedDisk; store
   const disk = new SimulatedDisk();
   Store.initialize(disk, { segmentSize: 65536 });
   return { disk, store: Store.open(disk, options) };
-}
-
-function key(number: number): Buffer {
-  return Buffer.from(`\0\0\0\0\0\0\0\x01${String(number).padStart(6, '0')}`, 'latin1');
-}
-
-function put(store: Store, number: number, value: string): void {
-  store.live.begin();
-  store.live.put(TREE.namespace, key(number), Buffer.from(value));
-  store.live.commit();
-}
-
-function write(store: Store, inode: number, bytes: Buffer): void {
-  store.live.begin();
-  store.live.writeData(inode, 0, bytes, 0, bytes.length);
-  store.live.commit();
-}
-
-function read(store: Store, inode: number, length: number): Buffer {
-  const bytes = Buffer.alloc(length);
-  store.live.readData(inode, 0, bytes, 0, length);
-  return bytes;
 }
 
 function failing(errno: string, which: (operation: DiskOperation) => boolean) {
@@ -128,14 +106,14 @@ for (const errno of ['EIO', 'EDQUOT']) {
     let clockMs = 0;
     const { disk, store } = newStore({ ...OPTIONS, monotonicMs: () => clockMs });
     const content = (inode: number): Buffer => Buffer.alloc(7 * 4096, inode);
-    for (let inode = 2; inode < 60; inode++) write(store, inode, content(inode));
+    for (let inode = 2; inode < 60; inode++) write(store, inode, 0, content(inode));
     await store.commit();
     let writes = 0;
     disk.fault = failing(errno, ({ kind, name }) => kind === 'write' && name === 'data' && ++writes === 2);
     const failed = await t.throwsAsync(store.checkpoint());
     disk.fault = undefined;
     t.is((failed as { code?: string }).code, errno === 'EIO' ? 'STORE_FAILED' : 'NO_SPACE');
-    for (let inode = 2; inode < 60; inode++) t.deepEqual(read(store, inode, 7 * 4096), content(inode));
+    for (let inode = 2; inode < 60; inode++) t.deepEqual(read(store, inode, 0, 7 * 4096), content(inode));
     if (errno === 'EIO') {
       await t.throwsAsync(store.close(), { code: 'STORE_FAILED' });
       return;
@@ -157,16 +135,16 @@ test('who works on a checkpoint in a hurry, and has no room for it, is told so, 
   let refused = 0;
   for (let inode = 2; inode < 130; inode++) {
     try {
-      write(store, inode, content(inode));
+      write(store, inode, 0, content(inode));
     } catch (error) {
       t.is((error as { code?: string }).code, 'NO_SPACE');
       refused++;
-      write(store, inode, content(inode));
+      write(store, inode, 0, content(inode));
     }
     clockMs += 10;
   }
   t.true(refused > 0);
-  for (let inode = 2; inode < 130; inode++) t.deepEqual(read(store, inode, 7 * 4096), content(inode));
+  for (let inode = 2; inode < 130; inode++) t.deepEqual(read(store, inode, 0, 7 * 4096), content(inode));
   disk.fault = undefined;
   clockMs += 1000;
   await store.checkpoint();
@@ -182,13 +160,13 @@ test('a log that fails amid an operation: it is seen, and never durable', async 
   const error = t.throws(() => {
     // Until the ring is full, which is written out by whoever fills it.
     for (;;) {
-      write(store, 2 + written, bytes);
+      write(store, 2 + written, 0, bytes);
       written++;
     }
   });
   t.is((error as { code?: string }).code, 'STORE_FAILED');
   disk.fault = undefined;
-  for (let i = 0; i < written; i++) t.deepEqual(read(store, 2 + i, bytes.length), bytes);
+  for (let i = 0; i < written; i++) t.deepEqual(read(store, 2 + i, 0, bytes.length), bytes);
   await t.throwsAsync(store.commit(), { code: 'STORE_FAILED' });
   await t.throwsAsync(store.close(), { code: 'STORE_FAILED' });
   t.is(disk.openDevices, 0);

@@ -5,6 +5,7 @@ import { LsnfsError } from '../../src/errors.ts';
 import { MemoryDirectory } from '../../src/storage/memory-device.ts';
 import { checkStore } from '../../src/store/check.ts';
 import { Store } from '../../src/store/store.ts';
+import { key, put, read, write } from '../helpers/store-content.ts';
 
 const OPTIONS = { background: 'caller' as const };
 
@@ -12,28 +13,6 @@ function newStore(): { directory: MemoryDirectory; store: Store } {
   const directory = new MemoryDirectory('memory');
   Store.initialize(directory, { segmentSize: 1024 * 1024 });
   return { directory, store: Store.open(directory, OPTIONS) };
-}
-
-function key(number: number): Buffer {
-  return Buffer.from(`\0\0\0\0\0\0\0\x01${String(number).padStart(6, '0')}`, 'latin1');
-}
-
-function put(store: Store, number: number, value: string): void {
-  store.live.begin();
-  store.live.put(TREE.namespace, key(number), Buffer.from(value));
-  store.live.commit();
-}
-
-function write(store: Store, inode: number, offset: number, bytes: Buffer): void {
-  store.live.begin();
-  store.live.writeData(inode, offset, bytes, 0, bytes.length);
-  store.live.commit();
-}
-
-function read(store: Store, inode: number, offset: number, length: number): Buffer {
-  const bytes = Buffer.alloc(length);
-  store.live.readData(inode, offset, bytes, 0, length);
-  return bytes;
 }
 
 test('a failed sync turns the store read-only, says why, and reopening recovers what was durable', async (t) => {

@@ -12,18 +12,11 @@ import { LiveFileSystem } from '../../src/vfs/live-file-system.ts';
 import { PastFileSystem } from '../../src/vfs/past-file-system.ts';
 import { FakeLiveState } from '../helpers/fake-live-state.ts';
 import { Random, seedOf } from '../helpers/random.ts';
+import { emptyStatistics } from '../helpers/vfs-fixture.ts';
 import { type ModelNode, ModelRun, treeDifferences } from '../helpers/vfs-model.ts';
 
 const OPTIONS: VfsOptions = {
-  statistics: () => ({
-    blockSize: 4096,
-    blocks: 1e6,
-    blocksFree: 1e6,
-    blocksAvailable: 1e6,
-    files: 1e6,
-    filesFree: 1e6,
-    nameMax: 255,
-  }),
+  statistics: () => emptyStatistics(1e6),
   // A small cache: inodes are evicted all the time.
   cachedInodes: 64,
 };
