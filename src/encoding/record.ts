@@ -45,6 +45,9 @@ export const RECORD = {
   snapshot: 8,
   snapshotDelete: 9,
   checkpoint: 10,
+  restore: 11,
+  restoreFrom: 12,
+  take: 14,
 } as const;
 export type RecordOp = (typeof RECORD)[keyof typeof RECORD];
 
@@ -59,6 +62,8 @@ export const NEXT_INODE_SIZE = 1 + 8; // op, value u64
 export const SNAPSHOT_SIZE = 1 + 8 + 2 + 2; // op, created at u64 (µs), name length u16, message length u16
 export const SNAPSHOT_DELETE_SIZE = 1 + 2; // op, name length u16
 export const CHECKPOINT_SIZE = 1 + 8 + 8 + 6 + 8 + 4; // op, lsn u64, time u64 (µs), root page u48, LSN u64, checksum u32
+export const RESTORE_SIZE = 1 + 8; // op, LSN of the state u64; RESTORE_FROM likewise
+export const TAKE_SIZE = 1 + 8; // op, inode u64
 
 /** Pages that one MAP record can name. */
 export const MAP_COUNT_MAXIMUM = 1024;
@@ -219,6 +224,21 @@ export class RecordWriter {
     putU64(b, at + 23, rootLsn);
     putU32(b, at + 31, rootChecksum);
   }
+
+  /** The files become those of the state at `lsn`. The first record of its transaction. */
+  restore(lsn: number): void {
+    putU64(this.bytes, this.begin(RECORD.restore, RESTORE_SIZE) + 1, lsn);
+  }
+
+  /** The TAKE records that follow mean the state at `lsn`. */
+  restoreFrom(lsn: number): void {
+    putU64(this.bytes, this.begin(RECORD.restoreFrom, RESTORE_SIZE) + 1, lsn);
+  }
+
+  /** An inode's record, attributes and content become what they are in the state that RESTORE_FROM named. */
+  take(inode: number): void {
+    putU64(this.bytes, this.begin(RECORD.take, TAKE_SIZE) + 1, inode);
+  }
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
@@ -245,7 +265,7 @@ export class RecordReader {
   /** PUT: the value; WRITE: the data. */
   valueStart = 0;
   valueLength = 0;
-  /** WRITE, MAP, UNMAP, ALLOCATE. */
+  /** WRITE, MAP, UNMAP, ALLOCATE, TAKE. */
   inode = 0;
   /** WRITE: byte offset in the file. */
   offset = 0;
@@ -262,7 +282,7 @@ export class RecordReader {
   name = '';
   /** SNAPSHOT. */
   message = '';
-  /** CHECKPOINT: the sealed LSN and the catalog root. */
+  /** CHECKPOINT: the sealed LSN and the catalog root. RESTORE, RESTORE_FROM: that of the state. */
   lsn = 0;
   rootPage = 0;
   rootLsn = 0;
@@ -396,6 +416,15 @@ export class RecordReader {
         this.rootLsn = this.exact(at + 23);
         this.rootChecksum = getU32(b, at + 31);
         break;
+      case RECORD.restore:
+      case RECORD.restoreFrom:
+        this.need(RESTORE_SIZE);
+        this.lsn = this.exact(at + 1);
+        break;
+      case RECORD.take:
+        this.need(TAKE_SIZE);
+        this.inode = this.exact(at + 1);
+        break;
       default:
         this.fail(`unknown op ${op}`);
     }
@@ -495,6 +524,12 @@ export function describeRecord(reader: RecordReader): string {
       const root = `root page ${reader.rootPage} lsn ${reader.rootLsn} checksum ${reader.rootChecksum}`;
       return `CHECKPOINT lsn ${reader.lsn} at ${describeTime(reader.timeMicroseconds)} ${root}`;
     }
+    case RECORD.restore:
+      return `RESTORE lsn ${reader.lsn}`;
+    case RECORD.restoreFrom:
+      return `RESTORE_FROM lsn ${reader.lsn}`;
+    case RECORD.take:
+      return `TAKE inode ${reader.inode}`;
   }
 }
 

@@ -22,7 +22,8 @@ import type { FreeSpace } from '../storage/free-space.ts';
 import type { PageCache } from '../storage/page-cache.ts';
 import type { Log } from '../wal/log.ts';
 import { birthOf } from './apply.ts';
-import type { Counters, LiveState } from './state.ts';
+import { type PastStates, Restoration } from './restore.ts';
+import type { Counters, RestorableState } from './state.ts';
 import { TreeState } from './tree-state.ts';
 
 /** Whole pages that make a write go straight to the data file instead of through the log. */
@@ -46,6 +47,8 @@ export interface LiveHost {
   /** Brings the live state back to the end of the log after a change failed midway. */
   rebuild(): void;
   readonly readOnly: boolean;
+  /** The states before the present one. */
+  past(): PastStates;
   /** A transaction was appended. */
   changed(): void;
   now(): number;
@@ -59,13 +62,15 @@ interface Outer {
   liveMark: number;
 }
 
-export class LiveTree extends TreeState implements LiveState {
+export class LiveTree extends TreeState implements RestorableState {
   private readonly host: LiveHost;
   private readonly records = new RecordWriter();
   private depth = 0;
   private liveMark = 0;
   private outer: Outer | undefined;
   private poison: Error | undefined;
+  /** The records of a restore that the present operation has made. */
+  private restoration: Restoration | undefined;
   /** Pages that were written straight to the data file since the store was opened. */
   directPages = 0;
   private readonly resetListeners: (() => void)[] = [];
@@ -139,6 +144,7 @@ export class LiveTree extends TreeState implements LiveState {
     }
     const lsn = this.append();
     this.depth = 0;
+    this.restoration = undefined;
     return lsn;
   }
 
@@ -156,6 +162,7 @@ export class LiveTree extends TreeState implements LiveState {
   rollback(): void {
     assert(this.depth > 0, 'rollback without begin');
     if (--this.depth > 0) return;
+    this.restoration = undefined;
     if (this.outer !== undefined) {
       this.poison ??= new Error('an operation was rolled back');
       return;
@@ -329,5 +336,32 @@ export class LiveTree extends TreeState implements LiveState {
   unmapData(inode: number, firstBlock: number, blockCount: number): number {
     this.records.unmap(inode, firstBlock, blockCount);
     return this.applyUnmap(inode, firstBlock, blockCount);
+  }
+
+  restoreTo(lsn: number): void {
+    const restoration = this.restoring();
+    this.records.restore(lsn);
+    restoration.restore(lsn);
+  }
+
+  restoreFrom(lsn: number): void {
+    const restoration = this.restoring();
+    this.records.restoreFrom(lsn);
+    restoration.restoreFrom(lsn);
+  }
+
+  takeInode(inode: number): void {
+    const restoration = this.restoring();
+    this.records.take(inode);
+    restoration.take(inode);
+  }
+
+  private restoring(): Restoration {
+    assert(this.depth > 0 && this.outer === undefined, 'a restore outside an operation of its own');
+    if (this.restoration === undefined) {
+      assert(this.records.length === 0, 'a restore comes before other changes');
+      this.restoration = new Restoration(this, this.host.past(), this.lsn);
+    }
+    return this.restoration;
   }
 }

@@ -30,7 +30,9 @@ type Model =
   | { op: 'nextInode'; value: number }
   | { op: 'snapshot'; name: string; time: number; message: string }
   | { op: 'snapshotDelete'; name: string }
-  | { op: 'checkpoint'; lsn: number; time: number; page: number; rootLsn: number; checksum: number };
+  | { op: 'checkpoint'; lsn: number; time: number; page: number; rootLsn: number; checksum: number }
+  | { op: 'restore' | 'restoreFrom'; lsn: number }
+  | { op: 'take'; inode: number };
 
 const number = fc.oneof(fc.maxSafeNat(), fc.nat(1000), fc.constant(Number.MAX_SAFE_INTEGER));
 const half = fc.oneof(
@@ -89,6 +91,8 @@ const record: fc.Arbitrary<Model> = fc.oneof(
     rootLsn: number,
     checksum: u32,
   }),
+  fc.record({ op: fc.constantFrom('restore' as const, 'restoreFrom' as const), lsn: number }),
+  fc.record({ op: fc.constant('take' as const), inode: number }),
 );
 
 function write(writer: RecordWriter, r: Model): void {
@@ -123,6 +127,15 @@ function write(writer: RecordWriter, r: Model): void {
     case 'checkpoint':
       writer.checkpoint(r.lsn, r.time, r.page, r.rootLsn, r.checksum);
       break;
+    case 'restore':
+      writer.restore(r.lsn);
+      break;
+    case 'restoreFrom':
+      writer.restoreFrom(r.lsn);
+      break;
+    case 'take':
+      writer.take(r.inode);
+      break;
   }
 }
 
@@ -152,6 +165,12 @@ function read(r: RecordReader): Model {
       const { lsn, timeMicroseconds: time, rootPage, rootLsn, rootChecksum: checksum } = r;
       return { op: 'checkpoint', lsn, time, page: rootPage, rootLsn, checksum };
     }
+    case RECORD.restore:
+      return { op: 'restore', lsn: r.lsn };
+    case RECORD.restoreFrom:
+      return { op: 'restoreFrom', lsn: r.lsn };
+    case RECORD.take:
+      return { op: 'take', inode: r.inode };
   }
 }
 

@@ -219,7 +219,7 @@ const extents = stateless('extents', 10, (mutator) => {
 function validRecords(mutator: Mutator): RecordWriter {
   const writer = new RecordWriter(4096);
   for (let n = 1 + mutator.below(3); n > 0; n--) {
-    switch (mutator.below(10)) {
+    switch (mutator.below(13)) {
       case 0:
         writer.put(mutator.pick([1, 2, 3, 4] as const), Buffer.from('12345678key'), Buffer.from('value'));
         break;
@@ -246,6 +246,15 @@ function validRecords(mutator: Mutator): RecordWriter {
         break;
       case 8:
         writer.snapshotDelete('name');
+        break;
+      case 9:
+        writer.restore(64);
+        break;
+      case 10:
+        writer.restoreFrom(64);
+        break;
+      case 11:
+        writer.take(5);
         break;
       default:
         writer.checkpoint(64, 1e15, 2, 64, 9);
