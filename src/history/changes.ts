@@ -78,6 +78,28 @@ export function* changesBetween(before: StateReader, after: StateReader): Genera
   }
 }
 
+/**
+ * Yields the inodes that are not the same in both states: their content, attributes or entries differ, also when they
+ * only changed places so that their paths stayed; undefined in between, as `changesBetween`.
+ */
+export function* changedInodes(before: StateReader, after: StateReader): Generator<number | undefined> {
+  for (const touched of touchedInodes(before, after)) {
+    if (touched === undefined) {
+      yield undefined;
+      continue;
+    }
+    const { inode } = touched;
+    const old = recordOf(before, inode);
+    const now = recordOf(after, inode);
+    const isChanged =
+      touched.links ||
+      old === undefined ||
+      now === undefined ||
+      (yield* aspectsOf(before, after, touched, old, now)).length > 0;
+    if (isChanged) yield inode;
+  }
+}
+
 /** Groups what differs in the inode trees by inode; undefined now and then. */
 function* touchedInodes(before: StateReader, after: StateReader): Generator<Touched | undefined> {
   let touched: Touched | undefined;

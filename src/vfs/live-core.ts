@@ -77,7 +77,7 @@ export class LiveCore extends Core {
     this.record = Buffer.alloc(INODE_CONTENT + inlineMax(state.pageSize));
     this.bareRecord = this.record.subarray(0, INODE_CONTENT);
     for (let i = 0; i <= DIRENT_MAX; i++) this.direntViews.push(this.dirent.subarray(0, i));
-    state.onReset(() => this.reset());
+    state.onReset(() => this.forget());
   }
 
   begin(frees = false): void {
@@ -109,12 +109,12 @@ export class LiveCore extends Core {
     try {
       this.live.rollback();
     } finally {
-      this.reset();
+      this.forget();
     }
   }
 
   /** The state may be another than the one that was decoded. */
-  private reset(): void {
+  forget(): void {
     this.cache.clear();
     this.handles.detach();
     this.orphans.clear();
@@ -303,6 +303,12 @@ export class LiveCore extends Core {
   /** Whether a handle or a client holds the inode. */
   isInUse(inode: number): boolean {
     return this.handles.isOpen(inode) || this.references.get(inode) > 0;
+  }
+
+  /** The inodes that a handle or a client holds, each once. */
+  *inUse(): Generator<number> {
+    yield* this.handles.inodes();
+    for (const inode of this.references.inodes()) if (!this.handles.isOpen(inode)) yield inode;
   }
 
   /** One name fewer; a directory's own two links go at once. Puts or removes the inode's record. */
