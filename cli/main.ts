@@ -22,6 +22,7 @@ import * as init from './commands/init.ts';
 import * as ls from './commands/ls.ts';
 import * as mount from './commands/mount.ts';
 import * as range from './commands/range.ts';
+import * as restore from './commands/restore.ts';
 import * as retention from './commands/retention.ts';
 import * as scrub from './commands/scrub.ts';
 import * as snapshot from './commands/snapshot.ts';
@@ -44,6 +45,7 @@ const COMMANDS: readonly { register(program: Command): void }[] = [
   diff,
   exportCommand,
   importCommand,
+  restore,
   check,
   scrub,
   config,

@@ -10,7 +10,7 @@ import { CONTROL_NAME } from '../encoding/control.ts';
 import type { PageSize } from '../encoding/page.ts';
 import { LsnfsError, systemErrorCode } from '../errors.ts';
 import { History } from '../history/history.ts';
-import { checkSnapshotName, formatTime, type Target } from '../history/targets.ts';
+import { checkSnapshotName, formatTime, parseTarget, type Target } from '../history/targets.ts';
 import type { StorageDirectory } from '../storage/device.ts';
 import { FileDirectory } from '../storage/file-device.ts';
 import { checkStoreDirectory, checkTrustedFile } from '../storage/store-files.ts';
@@ -21,12 +21,14 @@ import type { VfsOptions } from '../vfs/core.ts';
 import { type FileSystemStatistics, ROOT_CALLER, ROOT_INODE } from '../vfs/file-system.ts';
 import { LiveFileSystem } from '../vfs/live-file-system.ts';
 import { PastFileSystem } from '../vfs/past-file-system.ts';
+import type { ClientChanges } from '../vfs/restore.ts';
 import type { CheckReport } from '../vfs/verify.ts';
 import { StateVolume } from '../vfs/volume.ts';
 import type { Log, LogOptions } from '../wal/log.ts';
 import { Collections } from './collection.ts';
 import { type Comparison, compareStates, type DiffOptions } from './difference.ts';
 import { type LoadedPlugins, loadPlugins } from './plugins.ts';
+import { type RestoreOptions, type RestoreResult, restore } from './restoration.ts';
 import { type PutOptions, Transaction } from './transaction.ts';
 import { type ScrubSummary, Verifications } from './verification.ts';
 import { type Entry, type PathLike, type Stat, View } from './view.ts';
@@ -75,7 +77,7 @@ export interface SnapshotInfo {
 }
 
 /** A state: an LSN, a moment, or a name ("lsn-12", "2026-11-22T101500Z", "latest", a snapshot's). */
-export type StateTarget = number | Date | string;
+export type StateTarget = number | Date | string | Target;
 
 export interface StatusReport {
   store: string;
@@ -201,6 +203,7 @@ export class Database {
   readonly verifications: Verifications;
   readonly collections: Collections;
   private readonly live: LiveFileSystem;
+  private readonly changeListeners: ((changes: ClientChanges) => void)[] = [];
   private readonly view: Transaction;
   private readonly release: () => Promise<void>;
   private readonly vfsOptions: VfsOptions;
@@ -387,6 +390,48 @@ export class Database {
     const { lsn } = this.history.resolve(parsedTarget(target));
     const lease = this.history.open(lsn, `process ${process.pid}`);
     return new View(new PastFileSystem(lease.state, this.vfsOptions), () => lease.release());
+  }
+
+  /**
+   * Makes the live files, whole or below some paths, what they were in a past state, as one transaction. The state before
+   * gets a name, and can be restored likewise. @throws LsnfsError NO_SUCH_STATE, NO_SUCH_SNAPSHOT, READ_ONLY; PosixError ENOENT
+   */
+  async restore(target: StateTarget, options: RestoreOptions = {}): Promise<RestoreResult> {
+    const given = parsedTarget(target);
+    const what = typeof given === 'string' ? parseTarget(given) : given;
+    const { store, history, live } = this;
+    const result = await restore(
+      {
+        store,
+        history,
+        live,
+        commit: () => this.commit(),
+        isFreeName: (name) => this.isFreeName(name),
+        announce: (changes) => {
+          for (const listener of this.changeListeners) listener(changes);
+        },
+      },
+      what,
+      options,
+    );
+    if (result.applied) {
+      const info = this.snapshots.list().find(({ name }) => name === result.before?.name);
+      if (info !== undefined) await this.plugins?.run('snapshot', info);
+      await this.plugins?.run('commit', { lsn: result.lsn });
+    }
+    return result;
+  }
+
+  /** Calls the listener with what changed in the live files other than through the mount, at once. */
+  onFilesChanged(listener: (changes: ClientChanges) => void): void {
+    this.changeListeners.push(listener);
+  }
+
+  private isFreeName(name: string): boolean {
+    return (
+      this.store.snapshot(name) === undefined &&
+      this.live.lookup(ROOT_CALLER, ROOT_INODE, Buffer.from(`@${name}`)) === undefined
+    );
   }
 
   /**

@@ -13,6 +13,7 @@
  */
 import { LsnfsError } from '../errors.ts';
 import type { History } from '../history/history.ts';
+import { parseLsn, parseTime, type Target } from '../history/targets.ts';
 import type { Store } from '../store/store.ts';
 import { type Attributes, O_RDONLY, ROOT_CALLER, type Volume } from '../vfs/file-system.ts';
 import type { CheckReport } from '../vfs/verify.ts';
@@ -22,6 +23,7 @@ import type { JsonObject } from './control-protocol.ts';
 import { type Comparison, compareStates, type DiffEntry, type DiffStatistics } from './difference.ts';
 import { type ExportTally, exportTar } from './export-tar.ts';
 import { isDirectory, namesPastState, type Place, resolvePlace } from './paths.ts';
+import { oneTarget, type RestoreOptions, type RestoreResult } from './restoration.ts';
 import { momentsOf, type RetentionReport, reportRange, reportRetention } from './retention-report.ts';
 import { bytesOfText, textOfBytes } from './text.ts';
 import type { RunningVerification, ScrubStatus, VerificationJob, Verifications } from './verification.ts';
@@ -50,6 +52,7 @@ export interface OperableDatabase {
     rename(from: string, to: string): Promise<SnapshotRow>;
   };
   status(): Promise<object>;
+  restore(target: Target, options: RestoreOptions): Promise<RestoreResult>;
   readonly verifications: Verifications;
   readonly collections: Collections;
   readonly history: History;
@@ -557,6 +560,21 @@ async function scrub(
   return { ...verifications.scrubStatus(), stopped };
 }
 
+/** Exactly one of `lsn`, `time` (RFC 3339, or relative: "10 minutes ago") and `name` says what is restored. */
+function restoreOperation(database: OperableDatabase, args: JsonObject): Promise<RestoreResult> {
+  const paths = textsArgument(args, 'paths')?.map((path) => bytesOfText(path));
+  const time = args.time === undefined ? undefined : textArgument(args, 'time');
+  const target = oneTarget([
+    args.lsn === undefined ? undefined : { kind: 'lsn', lsn: parseLsn(textArgument(args, 'lsn')) },
+    time === undefined
+      ? undefined
+      : { kind: 'time', timeMicroseconds: parseTime(time, database.store.now()) },
+    args.name === undefined ? undefined : { kind: 'name', name: textArgument(args, 'name') },
+  ]);
+  const exclusive = args.exclusive === true;
+  return database.restore(target, { ...(paths && { paths }), exclusive, dryRun: args.dryRun === true });
+}
+
 type Operation = (database: OperableDatabase, args: JsonObject) => unknown;
 
 const OPERATIONS = {
@@ -595,6 +613,7 @@ const OPERATIONS = {
   retention,
   range: (database) => reportRange(database),
   gc,
+  restore: restoreOperation,
 } as const satisfies Record<string, Operation>;
 
 export type OperationName = keyof typeof OPERATIONS;
@@ -620,7 +639,7 @@ export async function executeOperation(
  * must be flushed before it runs on a mount. Only the first page of a listing or a file counts.
  */
 export function needsFlushedMount(name: string, args: JsonObject): boolean {
-  if (name === 'commit' || name === 'snapshotCreate') return true;
+  if (name === 'commit' || name === 'snapshotCreate' || name === 'restore') return true;
   if (name === 'diff') {
     if (args.cursor !== undefined) return false;
     return (
@@ -640,6 +659,6 @@ export function looksAtLeases(name: string, args: JsonObject): boolean {
 export function changesStore(name: OperationName, args: JsonObject = {}): boolean {
   if (name === 'configSet' || name === 'snapshotHold' || name === 'snapshotRelease') return true;
   if (name === 'snapshotRename') return true;
-  if (name === 'gc' || name === 'retention') return args.dryRun !== true;
+  if (name === 'gc' || name === 'retention' || name === 'restore') return args.dryRun !== true;
   return name === 'commit' || name === 'snapshotCreate' || name === 'snapshotDelete';
 }

@@ -319,8 +319,7 @@ class PathRestore {
     for (const link of plan.copies.map(placed)) this.copy(link);
     const restored = new Set([...plan.updates, ...attached.map(({ inode }) => inode)]);
     for (const { inode } of plan.detach) this.clearAway(inode, restored);
-    for (const { directory, inode } of attached) this.settle(inode, directory);
-    for (const inode of plan.updates) this.settle(inode, undefined);
+    for (const inode of restored) this.settle(inode);
   }
 
   /** Makes the directories above a path that are missing, as the past had them. Returns the last. */
@@ -372,26 +371,24 @@ class PathRestore {
 
   private put(link: Link, mode: number): void {
     const length = encodeDirent(this.dirent, link.inode, mode);
-    this.live.put(
-      TREE.namespace,
-      namespaceKey(link.directory, link.name),
-      this.dirent.subarray(0, length),
-    );
+    this.live.put(TREE.namespace, namespaceKey(link.directory, link.name), this.dirent.subarray(0, length));
     this.count(link, (mode & 0o170000) === 0o040000, 1);
   }
 
   /** Links and parent of an inode that was restored are what its names are now. */
-  private settle(number: number, directory: number | undefined): void {
+  private settle(number: number): void {
     const { core, live } = this;
     const inode = core.load(number);
-    const links = number === ROOT_INODE ? 1 : linksOf(live, number).length;
-    if (links > 0 && core.orphans.has(number)) core.deleteOrphan(number);
+    const links = number === ROOT_INODE ? [] : linksOf(live, number);
+    if (links.length === 0) return;
+    if (core.orphans.has(number)) core.deleteOrphan(number);
     if (inode.isDirectory) {
-      if (directory === undefined || inode.parent === directory) return;
-      inode.parent = directory;
+      const parent = getU64BE(links[0]!, 0);
+      if (inode.parent === parent) return;
+      inode.parent = parent;
     } else {
-      if (links === 0 || inode.links === links) return;
-      inode.links = links;
+      if (inode.links === links.length) return;
+      inode.links = links.length;
     }
     core.putInode(inode);
   }
@@ -428,7 +425,11 @@ class PathRestore {
     const cursor = state.namespace.cursor();
     for (let more = cursor.seek(prefix); more && cursor.startsWith(prefix); more = cursor.next()) {
       const { key, value } = cursor;
-      entries.push({ directory, name: Buffer.from(key.subarray(8)), inode: direntInode(value, 0, value.length) });
+      entries.push({
+        directory,
+        name: Buffer.from(key.subarray(8)),
+        inode: direntInode(value, 0, value.length),
+      });
     }
     return entries;
   }

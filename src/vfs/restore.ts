@@ -73,13 +73,7 @@ function keepWhatIsInUse(core: LiveCore, live: RestorableState, before: FileTree
   for (const inode of core.inUse()) {
     if (live.inodes.find(inodeKey(inode)) || !inodesBefore.find(inodeKey(inode))) continue;
     const record = new InodeRecord();
-    decodeInode(
-      record,
-      inode,
-      inodesBefore.page.bytes,
-      inodesBefore.valueStart,
-      inodesBefore.valueLength,
-    );
+    decodeInode(record, inode, inodesBefore.page.bytes, inodesBefore.valueStart, inodesBefore.valueLength);
     if (record.isDirectory || core.handles.isOpen(inode)) kept.push(inode);
   }
   if (kept.length === 0) return;
@@ -106,11 +100,7 @@ export function changesSince(core: LiveCore, live: RestorableState, before: File
   const paths = new PathFinder(live);
   const everything = { everything: true, entries: [], inodes: [], open: [], directories: [] };
   let count = 0;
-  for (const { key, after } of diffTrees(
-    { space, root: before.namespace },
-    live.namespace,
-    TREE.namespace,
-  )) {
+  for (const { key, after } of diffTrees({ space, root: before.namespace }, live.namespace, TREE.namespace)) {
     if (++count > CHANGES_MAXIMUM) return { ...everything, open: openFiles(core) };
     const parent = getU64BE(key, 0);
     if (!isKnown(parent) && parent !== ROOT_INODE) continue;
@@ -127,7 +117,9 @@ export function changesSince(core: LiveCore, live: RestorableState, before: File
     const record = recordOf(live, inode);
     if (record === undefined || record.isDirectory) continue;
     if (record.isRegular && core.handles.isOpen(inode)) open.push(inode);
-    else for (const link of linksOf(live, inode)) entries.push({ parent: getU64BE(link, 0), name: link.subarray(8) });
+    else
+      for (const link of linksOf(live, inode))
+        entries.push({ parent: getU64BE(link, 0), name: link.subarray(8) });
   }
   return { everything: false, entries, inodes: [...inodes], open, directories };
 }
