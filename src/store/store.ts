@@ -1131,7 +1131,7 @@ export class Store {
   }
 
   /** States before the present one, by what the catalog and the log have now. */
-  private past(): VersionsAndLog {
+  past(): VersionsAndLog {
     return new VersionsAndLog({
       cache: this.cache,
       versionRoot: (lsn) => {
