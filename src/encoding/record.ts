@@ -62,7 +62,8 @@ export const NEXT_INODE_SIZE = 1 + 8; // op, value u64
 export const SNAPSHOT_SIZE = 1 + 8 + 2 + 2; // op, created at u64 (µs), name length u16, message length u16
 export const SNAPSHOT_DELETE_SIZE = 1 + 2; // op, name length u16
 export const CHECKPOINT_SIZE = 1 + 8 + 8 + 6 + 8 + 4; // op, lsn u64, time u64 (µs), root page u48, LSN u64, checksum u32
-export const RESTORE_SIZE = 1 + 8; // op, LSN of the state u64; RESTORE_FROM likewise
+export const RESTORE_SIZE = 1 + 8; // op, LSN of the state u64
+export const RESTORE_FROM_SIZE = 1 + 8; // op, LSN of the state u64
 export const TAKE_SIZE = 1 + 8; // op, inode u64
 
 /** Pages that one MAP record can name. */
@@ -232,7 +233,7 @@ export class RecordWriter {
 
   /** The TAKE records that follow mean the state at `lsn`. */
   restoreFrom(lsn: number): void {
-    putU64(this.bytes, this.begin(RECORD.restoreFrom, RESTORE_SIZE) + 1, lsn);
+    putU64(this.bytes, this.begin(RECORD.restoreFrom, RESTORE_FROM_SIZE) + 1, lsn);
   }
 
   /** An inode's record, attributes and content become what they are in the state that RESTORE_FROM named. */
