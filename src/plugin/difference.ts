@@ -11,7 +11,7 @@ import { NAME_MAX, namespaceKey } from '../encoding/keys.ts';
 import { LsnfsError } from '../errors.ts';
 import { type Aspect, type Change, changesBetween } from '../history/changes.ts';
 import type { History, Lease } from '../history/history.ts';
-import { parseLsn, parseTarget, type Target } from '../history/targets.ts';
+import { parseTypedTarget, type Target } from '../history/targets.ts';
 import { DirtyPages } from '../storage/dirty-pages.ts';
 import type { StateReader } from '../store/state.ts';
 import { ROOT_INODE } from '../vfs/file-system.ts';
@@ -95,24 +95,20 @@ export async function compareStates(
     target === undefined || (typeof target === 'string' && namesLiveState(history, target));
   const { readOnly, failure } = database.store;
   if ((isLive(from) || isLive(to)) && !readOnly && failure === undefined) await database.commit();
-  const lsnOf = (target: Target | string | undefined): number =>
-    isLive(target) ? history.range().newest : history.resolve(targetOf(history, target!)).lsn;
+  const now = Date.now() * 1000;
+  const lsnOf = (target: Target | string | undefined): number => {
+    if (target === undefined || isLive(target)) return history.range().newest;
+    const isSnapshotName = (name: string): boolean => history.isSnapshotName(name);
+    return history.resolve(
+      typeof target === 'string' ? parseTypedTarget(target, isSnapshotName, now) : target,
+    ).lsn;
+  };
   return new Comparison(history, lsnOf(from), lsnOf(to), options);
 }
 
 /** "live" or "@live", unless a snapshot has that name. */
 function namesLiveState(history: History, text: string): boolean {
   return (text === 'live' || text === '@live') && !history.isSnapshotName('live');
-}
-
-/** An LSN may be typed without "lsn-" where no snapshot has the name. */
-function targetOf(history: History, target: Target | string): Target {
-  if (typeof target !== 'string') return target;
-  const parsed = parseTarget(target);
-  if (parsed.kind !== 'name' || history.isSnapshotName(parsed.name)) return parsed;
-  return /^(\d+|[0-9A-Fa-f]+\/[0-9A-Fa-f]+)$/.test(parsed.name)
-    ? { kind: 'lsn', lsn: parseLsn(parsed.name) }
-    : parsed;
 }
 
 export class Comparison implements Iterable<DiffEntry> {
