@@ -45,6 +45,7 @@ export const RECORD = {
   snapshot: 8,
   snapshotDelete: 9,
   checkpoint: 10,
+  origin: 13,
 } as const;
 export type RecordOp = (typeof RECORD)[keyof typeof RECORD];
 
@@ -59,6 +60,7 @@ export const NEXT_INODE_SIZE = 1 + 8; // op, value u64
 export const SNAPSHOT_SIZE = 1 + 8 + 2 + 2; // op, created at u64 (µs), name length u16, message length u16
 export const SNAPSHOT_DELETE_SIZE = 1 + 2; // op, name length u16
 export const CHECKPOINT_SIZE = 1 + 8 + 8 + 6 + 8 + 4; // op, lsn u64, time u64 (µs), root page u48, LSN u64, checksum u32
+export const ORIGIN_SIZE = 1 + 4 + 4; // op, uid u32, pid u32
 
 /** Pages that one MAP record can name. */
 export const MAP_COUNT_MAXIMUM = 1024;
@@ -219,6 +221,13 @@ export class RecordWriter {
     putU64(b, at + 23, rootLsn);
     putU32(b, at + 31, rootChecksum);
   }
+
+  /** Who asked for the transaction: its first record, if it has one. */
+  origin(uid: number, pid: number): void {
+    const at = this.begin(RECORD.origin, ORIGIN_SIZE);
+    putU32(this.bytes, at + 1, uid);
+    putU32(this.bytes, at + 5, pid);
+  }
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
@@ -267,6 +276,9 @@ export class RecordReader {
   rootPage = 0;
   rootLsn = 0;
   rootChecksum = 0;
+  /** ORIGIN. */
+  uid = 0;
+  pid = 0;
 
   constructor(payload: Uint8Array = NO_BYTES, length: number = payload.length) {
     this.open(payload, length);
@@ -396,6 +408,12 @@ export class RecordReader {
         this.rootLsn = this.exact(at + 23);
         this.rootChecksum = getU32(b, at + 31);
         break;
+      case RECORD.origin:
+        this.need(ORIGIN_SIZE);
+        if (at > 0) this.fail('who asked is said amid a transaction');
+        this.uid = getU32(b, at + 1);
+        this.pid = getU32(b, at + 5);
+        break;
       default:
         this.fail(`unknown op ${op}`);
     }
@@ -495,6 +513,8 @@ export function describeRecord(reader: RecordReader): string {
       const root = `root page ${reader.rootPage} lsn ${reader.rootLsn} checksum ${reader.rootChecksum}`;
       return `CHECKPOINT lsn ${reader.lsn} at ${describeTime(reader.timeMicroseconds)} ${root}`;
     }
+    case RECORD.origin:
+      return `ORIGIN uid ${reader.uid} process ${reader.pid}`;
   }
 }
 

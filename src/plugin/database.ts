@@ -362,7 +362,7 @@ export class Database {
   ): Promise<{ lsn: number; result: Result }> {
     const { live, log } = this.store;
     const transaction = new Transaction(this.live);
-    live.beginTransaction();
+    live.beginTransaction({ uid: process.getuid?.() ?? 0, pid: process.pid });
     let result: Result;
     try {
       result = work(transaction);

@@ -136,6 +136,9 @@ export function applyTransaction(
       case RECORD.checkpoint:
         // Tells readers of the log that a version was finished; changes nothing.
         break;
+      case RECORD.origin:
+        // Tells people who asked for the transaction.
+        break;
       default:
         throw new LsnfsError('CORRUPT_RECORD', `the log holds a record of unknown kind ${reader.op}`, {
           startLsn,

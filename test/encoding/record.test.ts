@@ -30,7 +30,8 @@ type Model =
   | { op: 'nextInode'; value: number }
   | { op: 'snapshot'; name: string; time: number; message: string }
   | { op: 'snapshotDelete'; name: string }
-  | { op: 'checkpoint'; lsn: number; time: number; page: number; rootLsn: number; checksum: number };
+  | { op: 'checkpoint'; lsn: number; time: number; page: number; rootLsn: number; checksum: number }
+  | { op: 'origin'; uid: number; pid: number };
 
 const number = fc.oneof(fc.maxSafeNat(), fc.nat(1000), fc.constant(Number.MAX_SAFE_INTEGER));
 const half = fc.oneof(
@@ -90,6 +91,11 @@ const record: fc.Arbitrary<Model> = fc.oneof(
     checksum: u32,
   }),
 );
+const origin = fc.record({ op: fc.constant('origin' as const), uid: u32, pid: u32 });
+/** Who asked is said first, or not at all. */
+const transaction = fc
+  .tuple(fc.option(origin), fc.array(record, { minLength: 1, maxLength: 20 }))
+  .map(([first, rest]): Model[] => (first === null ? rest : [first, ...rest]));
 
 function write(writer: RecordWriter, r: Model): void {
   switch (r.op) {
@@ -123,6 +129,9 @@ function write(writer: RecordWriter, r: Model): void {
     case 'checkpoint':
       writer.checkpoint(r.lsn, r.time, r.page, r.rootLsn, r.checksum);
       break;
+    case 'origin':
+      writer.origin(r.uid, r.pid);
+      break;
   }
 }
 
@@ -152,6 +161,8 @@ function read(r: RecordReader): Model {
       const { lsn, timeMicroseconds: time, rootPage, rootLsn, rootChecksum: checksum } = r;
       return { op: 'checkpoint', lsn, time, page: rootPage, rootLsn, checksum };
     }
+    case RECORD.origin:
+      return { op: 'origin', uid: r.uid, pid: r.pid };
   }
 }
 
@@ -159,7 +170,7 @@ test('records come back as they were written', (t) => {
   const writer = new RecordWriter(16);
   const reader = new RecordReader();
   fc.assert(
-    fc.property(fc.array(record, { minLength: 1, maxLength: 20 }), (records) => {
+    fc.property(transaction, (records) => {
       writer.reset();
       for (const r of records) write(writer, r);
       if (writer.count !== records.length) return false;
@@ -306,8 +317,18 @@ test('the writer takes back what follows a mark, and gives a giant buffer back',
   t.true(writer.bytes.length < 1_000_000);
 });
 
+test('who asked is said at the beginning of a transaction, or it is damaged', (t) => {
+  const writer = new RecordWriter();
+  writer.nextInode(2);
+  writer.origin(1000, 77);
+  const reader = new RecordReader(writer.bytes, writer.length);
+  t.true(reader.next());
+  t.throws(() => reader.next(), { code: 'CORRUPT_RECORD', message: /who asked/ });
+});
+
 test('records as text', (t) => {
   const writer = new RecordWriter();
+  writer.origin(1000, 4711);
   writer.put(TREE.namespace, namespaceKey(1, Buffer.from('etc\n')), Buffer.alloc(9));
   writer.put(TREE.inodes, inodeKey(7), Buffer.alloc(100));
   writer.delete(TREE.inodes, extentKey(7, 12));
@@ -326,6 +347,7 @@ test('records as text', (t) => {
   const lines: string[] = [];
   while (reader.next()) lines.push(describeRecord(reader));
   t.deepEqual(lines, [
+    'ORIGIN uid 1000 process 4711',
     'PUT namespace 1/"etc\\n" = 9 bytes',
     'PUT inodes 7 = 100 bytes',
     'DELETE inodes 7 block 12',

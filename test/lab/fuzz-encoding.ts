@@ -218,6 +218,7 @@ const extents = stateless('extents', 10, (mutator) => {
 
 function validRecords(mutator: Mutator): RecordWriter {
   const writer = new RecordWriter(4096);
+  if (mutator.chance(3)) writer.origin(1000, mutator.below(2 ** 32));
   for (let n = 1 + mutator.below(3); n > 0; n--) {
     switch (mutator.below(10)) {
       case 0:

@@ -117,7 +117,7 @@ function addRecord(writer: RecordWriter, m: Mutator): void {
         return m.random.bytes(1 + m.below(267));
     }
   };
-  switch (m.below(9)) {
+  switch (m.below(10)) {
     case 0:
       writer.put(m.pick([1, 2, 2, 3, 5] as const), key(), m.random.bytes(m.below(m.chance(4) ? 3000 : 100)));
       break;
@@ -152,6 +152,9 @@ function addRecord(writer: RecordWriter, m: Mutator): void {
       break;
     case 7:
       writer.snapshot('n'.repeat(1 + m.below(255)), 1e15, 'm'.repeat(m.below(m.chance(3) ? 4096 : 20)));
+      break;
+    case 8:
+      writer.origin(m.below(2 ** 32), m.below(2 ** 32));
       break;
     default:
       writer.snapshotDelete('n'.repeat(1 + m.below(255)));
