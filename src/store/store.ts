@@ -1128,11 +1128,11 @@ export class Store {
     return decodeVersionRoot(page.bytes, row.root.number);
   }
 
-  /** Calls `visit` for each whole transaction in (from, to], until it returns false. */
-  eachTransaction(from: number, to: number, visit: (transaction: LogTransaction) => boolean): void {
+  /** Reads the whole transactions in (from, to]. Close it; the log stays where it is only while a `hold` lasts. */
+  readLog(from: number, to: number): LogReader {
     // What is durable is in the files, also those of a log that has failed.
     if (to > this.log.durableLsn) this.log.flushToFiles();
-    const reader = new LogReader(this.directory, {
+    return new LogReader(this.directory, {
       storeId: this.control.storeId,
       segmentSize: this.control.segmentSize,
       from,
@@ -1140,6 +1140,11 @@ export class Store {
       knownDurableLsn: Math.min(to, this.log.durableLsn),
       searchBehindEnd: false,
     });
+  }
+
+  /** Calls `visit` for each whole transaction in (from, to], until it returns false. */
+  eachTransaction(from: number, to: number, visit: (transaction: LogTransaction) => boolean): void {
+    const reader = this.readLog(from, to);
     try {
       for (const transaction of reader) if (!visit(transaction)) return;
     } finally {

@@ -66,6 +66,8 @@ const OPERATIONS = [
   'list',
   'read',
   'diff',
+  'log',
+  'show',
   'closeCursor',
   'toString',
   '__proto__',
