@@ -1,6 +1,6 @@
 /** Paths over the bare trees of a state: what is at one, whatever a file system would let one see. */
 import { direntInode } from '../encoding/dirent.ts';
-import { NAME_MAX, namespaceKey } from '../encoding/keys.ts';
+import { inodeKey, NAME_MAX, namespaceKey } from '../encoding/keys.ts';
 import type { StateReader } from '../store/state.ts';
 
 const ROOT_INODE = 1;
@@ -32,6 +32,8 @@ export function findPath(state: StateReader, names: readonly Buffer[]): FoundPat
   const { namespace } = state;
   let inode = ROOT_INODE;
   let link: Buffer | undefined;
+  // The very first state has not even a root.
+  if (names.length === 0 && !state.inodes.find(inodeKey(ROOT_INODE))) return undefined;
   for (const name of names) {
     if (name.length > NAME_MAX) return undefined;
     link = namespaceKey(inode, name);

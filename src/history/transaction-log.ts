@@ -258,12 +258,10 @@ class TransactionParts {
     };
     const paths = new PathFinder(state);
     const { gone, come } = this.entriesThatChange(state);
-    const made = new Set<number>();
     for (const [inode, links] of come) {
       for (const link of links) {
         const from = gone.get(inode)?.pop();
         if (from === undefined) {
-          made.add(inode);
           this.counts.added++;
           add(() => ({ kind: '+', link, inode, aspects: [] }));
         } else {
@@ -285,7 +283,7 @@ class TransactionParts {
         continue;
       }
       const aspects = this.aspectsOf(state, inode, records);
-      if (aspects.length === 0 || made.has(inode)) continue;
+      if (aspects.length === 0) continue;
       this.counts.modified++;
       add(() => ({ kind: 'M', link: undefined, inode, aspects }));
     }
