@@ -30,6 +30,7 @@ import { isAllBefore, isWithin, type LogBounds } from './log-bounds.ts';
 import { type FoundPath, findPath, namesOfPath } from './state-path.ts';
 import { type InodeTouch, TouchFilter, UNTOUCHED } from './touches.ts';
 
+const ROOT_INODE = 1;
 /** Transactions that are passed over between two yields. */
 const TRANSACTIONS_AT_A_TIME = 256;
 
@@ -256,7 +257,8 @@ class PathLog {
   /** The inodes that are found at the path in (lower, upper]; undefined when nothing there concerns it. */
   private *findTargets(lower: number, upper: number): Generator<undefined, Set<number> | undefined> {
     const { store } = this;
-    const targets = new Set<number>();
+    // The root has no entry that would lead there.
+    const targets = new Set<number>(this.names.length === 0 ? [ROOT_INODE] : []);
     const filter = new TouchFilter(this.names, targets, store.live.pageSize);
     const leases = [store.leaseState(lower)];
     const reader = store.readLog(lower, upper);

@@ -338,13 +338,19 @@ class TransactionParts {
     return [...aspects, ...attributes];
   }
 
+  /** One of the names of an inode: one that it had before, if it has kept any. */
+  private nameOf(state: TreeState, inode: number): Buffer | undefined {
+    const links = linksOf(state, inode);
+    return links.find((link) => !this.entries.has(link.toString('latin1'))) ?? links[0];
+  }
+
   /** `state` is the one after it. */
   event(state: TreeState, found: readonly Found[]): TransactionEvent {
     const { startLsn, endLsn, timeMicroseconds } = this.transaction;
     const { origin, name, message } = this;
     const paths = new PathFinder(state);
     const changes: TransactionChange[] = [];
-    for (const { kind, inode, from, aspects, link = linksOf(state, inode)[0] } of found) {
+    for (const { kind, inode, from, aspects, link = this.nameOf(state, inode) } of found) {
       if (kind === '-') changes.push({ kind, path: from!, aspects });
       else if (inode === ROOT_INODE) changes.push({ kind, path: Buffer.from('/'), aspects });
       else if (link !== undefined) {

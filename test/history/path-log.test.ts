@@ -90,10 +90,14 @@ function disagreements(events: readonly PathEvent[], expected: readonly string[]
   return wrong;
 }
 
-/** The events of a path, oldest first, without the one that says what was there first. */
+/** The events of a path, oldest first, without the one that says what was there first, and how the root was made. */
 function eventsOf(store: Store, path: string, bounds = UNBOUNDED): PathEvent[] {
-  const all = [...pathLog(store, Buffer.from(path), { follow: false, bounds })];
-  return all.filter((event) => event !== undefined && event.kind !== 'existed').reverse() as PathEvent[];
+  const all = [...pathLog(store, Buffer.from(path), { follow: false, bounds })].filter(
+    (event) => event !== undefined,
+  );
+  const isFirst = ({ kind }: PathEvent): boolean =>
+    kind === 'existed' || (path === '/' && kind === 'created');
+  return all.filter((event) => !isFirst(event)).reverse();
 }
 
 function allExpected(path: string, moments: readonly Moment[]): string[] {
