@@ -94,9 +94,7 @@ test('what is printed for people', async (t) => {
     'TIME  1 modified, 12 B written BY',
     '    M /etc/motd (content, size, times)',
   ]);
-  t.is((await lines('--transactions', '--limit', '3')).filter((line) => line.startsWith('TIME')).length, 3);
   t.deepEqual(await lines('--until', '1 hour ago'), ['Nothing happened in that time.']);
-  t.deepEqual(await lsnfsJson('log', store, '--until', '1 hour ago'), []);
   t.deepEqual(await lsnfsJson('log', store, '-n', '0', 'etc'), []);
 
   const shown = await lsnfsOutput('show', store, '@one');
@@ -119,9 +117,7 @@ test('what cannot be told is one sentence', async (t) => {
   };
   await fails(1, /\/never is in none of the states that are kept/, 'log', store, '/never', '--json');
   await fails(1, /"gestern" is neither a snapshot nor a time/, 'log', store, '--since', 'gestern');
-  await fails(1, /"fortnights" is not a unit/, 'log', store, '--until', '2 fortnights ago');
   await fails(2, /--transactions shows those of the whole store/, 'log', store, 'etc', '--transactions');
-  await fails(2, /--follow needs a path/, 'log', store, '--follow');
   await fails(1, /the nearest is \d+/, 'show', store, '@lsn-99999999');
 });
 
@@ -140,6 +136,7 @@ test('arguments of the operations are checked, and states are let go', async (t)
     { until: '@' },
     { limit: -1 },
     { limit: 1.5 },
+    { until: '2 fortnights ago' },
     { follow: 'yes', path: '/d' },
     { follow: true },
     { transactions: 1 },
@@ -266,10 +263,8 @@ mounted('a mount gives the same as the store; and who asked is known', async (t)
   const { lsn } = (await lsnfsJson('commit', mountpoint)) as { lsn: number };
   const asked = [
     ['c/b/f', '--follow'],
-    ['g'],
     ['/'],
     ['--transactions', '--since', '@first', '--until', `@lsn-${lsn}`],
-    ['--until', '@first', '--limit', '1'],
   ];
   const answers = [];
   for (const args of asked) answers.push(await lsnfsOutput('log', mountpoint, ...args));
