@@ -19,12 +19,14 @@ import * as exportCommand from './commands/export.ts';
 import * as gc from './commands/gc.ts';
 import * as importCommand from './commands/import.ts';
 import * as init from './commands/init.ts';
+import * as log from './commands/log.ts';
 import * as ls from './commands/ls.ts';
 import * as mount from './commands/mount.ts';
 import * as range from './commands/range.ts';
 import * as restore from './commands/restore.ts';
 import * as retention from './commands/retention.ts';
 import * as scrub from './commands/scrub.ts';
+import * as show from './commands/show.ts';
 import * as snapshot from './commands/snapshot.ts';
 import * as status from './commands/status.ts';
 import * as unmount from './commands/unmount.ts';
@@ -43,6 +45,8 @@ const COMMANDS: readonly { register(program: Command): void }[] = [
   ls,
   cat,
   diff,
+  log,
+  show,
   exportCommand,
   importCommand,
   restore,

@@ -51,6 +51,9 @@ export async function openMountedDatabase(given: unknown, context: MountContext)
   return {
     volume: database.volume,
     inheritsAcls: true,
+    askedBy: (caller) => {
+      store.live.origin = caller;
+    },
     deferReply: (lsn, descriptor, ok, failure) => store.log.writeWhenDurable(lsn, descriptor, ok, failure),
     durableLsn: () => store.log.durableLsn,
     hasBackgroundWork: () => store.hasBackgroundWork() || database.verifications.hasWork(),

@@ -102,6 +102,7 @@ class StoreThread {
       token: data.token,
       countRequests: data.countRequests,
     });
+    database.askedBy?.(this.session.context.caller);
     database.volume.onSnapshotChange((name) => {
       const bytes = Buffer.from(name);
       const messages: Uint8Array[] = [

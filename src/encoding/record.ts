@@ -47,6 +47,7 @@ export const RECORD = {
   checkpoint: 10,
   restore: 11,
   restoreFrom: 12,
+  origin: 13,
   take: 14,
 } as const;
 export type RecordOp = (typeof RECORD)[keyof typeof RECORD];
@@ -65,6 +66,7 @@ export const CHECKPOINT_SIZE = 1 + 8 + 8 + 6 + 8 + 4; // op, lsn u64, time u64 (
 export const RESTORE_SIZE = 1 + 8; // op, LSN of the state u64
 export const RESTORE_FROM_SIZE = 1 + 8; // op, LSN of the state u64
 export const TAKE_SIZE = 1 + 8; // op, inode u64
+export const ORIGIN_SIZE = 1 + 4 + 4; // op, uid u32, pid u32
 
 /** Pages that one MAP record can name. */
 export const MAP_COUNT_MAXIMUM = 1024;
@@ -240,6 +242,13 @@ export class RecordWriter {
   take(inode: number): void {
     putU64(this.bytes, this.begin(RECORD.take, TAKE_SIZE) + 1, inode);
   }
+
+  /** Who asked for the transaction: its first record, if it has one. */
+  origin(uid: number, pid: number): void {
+    const at = this.begin(RECORD.origin, ORIGIN_SIZE);
+    putU32(this.bytes, at + 1, uid);
+    putU32(this.bytes, at + 5, pid);
+  }
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
@@ -288,6 +297,9 @@ export class RecordReader {
   rootPage = 0;
   rootLsn = 0;
   rootChecksum = 0;
+  /** ORIGIN. */
+  uid = 0;
+  pid = 0;
 
   constructor(payload: Uint8Array = NO_BYTES, length: number = payload.length) {
     this.open(payload, length);
@@ -426,6 +438,12 @@ export class RecordReader {
         this.need(TAKE_SIZE);
         this.inode = this.exact(at + 1);
         break;
+      case RECORD.origin:
+        this.need(ORIGIN_SIZE);
+        if (at > 0) this.fail('who asked is said amid a transaction');
+        this.uid = getU32(b, at + 1);
+        this.pid = getU32(b, at + 5);
+        break;
       default:
         this.fail(`unknown op ${op}`);
     }
@@ -531,6 +549,8 @@ export function describeRecord(reader: RecordReader): string {
       return `RESTORE_FROM lsn ${reader.lsn}`;
     case RECORD.take:
       return `TAKE inode ${reader.inode}`;
+    case RECORD.origin:
+      return `ORIGIN uid ${reader.uid} process ${reader.pid}`;
   }
 }
 

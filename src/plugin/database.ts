@@ -27,8 +27,16 @@ import { StateVolume } from '../vfs/volume.ts';
 import type { Log, LogOptions } from '../wal/log.ts';
 import { Collections } from './collection.ts';
 import { type Comparison, compareStates, type DiffOptions } from './difference.ts';
+import {
+  type LogListing,
+  type LogQuery,
+  openLog,
+  type PathLogEntry,
+  type TransactionLogEntry,
+} from './log.ts';
 import { type LoadedPlugins, loadPlugins } from './plugins.ts';
 import { type RestoreOptions, type RestoreResult, restore } from './restoration.ts';
+import { reportState, type StateReport, type StoreState } from './states.ts';
 import { type PutOptions, Transaction } from './transaction.ts';
 import { type ScrubSummary, Verifications } from './verification.ts';
 import { type Entry, type PathLike, type Stat, View } from './view.ts';
@@ -365,7 +373,7 @@ export class Database {
   ): Promise<{ lsn: number; result: Result }> {
     const { live, log } = this.store;
     const transaction = new Transaction(this.live);
-    live.beginTransaction();
+    live.beginTransaction({ uid: process.getuid?.() ?? 0, pid: process.pid });
     let result: Result;
     try {
       result = work(transaction);
@@ -440,6 +448,23 @@ export class Database {
    */
   diff(from: StateTarget, to?: StateTarget, options: DiffOptions = {}): Promise<Comparison> {
     return compareStates(this, parsedTarget(from), to === undefined ? undefined : parsedTarget(to), options);
+  }
+
+  /**
+   * What happened, newest first: of the store its snapshots, restores and versions; of a path its states; or every
+   * transaction of the window. To be iterated over, which does the work, or closed.
+   * @throws LsnfsError INVALID_INPUT, NO_SUCH_STATE; ENOENT, from the iteration, for a path that never was
+   */
+  log(options: LogQuery & { readonly path: PathLike }): Promise<LogListing<PathLogEntry>>;
+  log(options: LogQuery & { readonly transactions: true }): Promise<LogListing<TransactionLogEntry>>;
+  log(options?: Omit<LogQuery, 'path' | 'transactions'>): Promise<LogListing<StoreState>>;
+  log(options: LogQuery = {}): Promise<LogListing<StoreState | PathLogEntry | TransactionLogEntry>> {
+    return openLog(this, options);
+  }
+
+  /** What there is to know of one state: names, why it is kept, what it holds. @throws LsnfsError NO_SUCH_STATE, … */
+  show(state: StateTarget): Promise<StateReport> {
+    return reportState(this, parsedTarget(state));
   }
 
   /**

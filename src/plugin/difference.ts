@@ -6,15 +6,12 @@
  * closed. Changes come in order of inode numbers, so all that are asked for are in memory before the first is given: a
  * few hundred bytes each, whatever the files hold.
  */
-import { direntInode } from '../encoding/dirent.ts';
-import { NAME_MAX, namespaceKey } from '../encoding/keys.ts';
 import { LsnfsError } from '../errors.ts';
 import { type Aspect, type Change, changesBetween } from '../history/changes.ts';
 import type { History, Lease } from '../history/history.ts';
+import { findPath, namesOfPath } from '../history/state-path.ts';
 import { parseTypedTarget, type Target } from '../history/targets.ts';
 import { DirtyPages } from '../storage/dirty-pages.ts';
-import type { StateReader } from '../store/state.ts';
-import { ROOT_INODE } from '../vfs/file-system.ts';
 import { SortedRuns } from './sorted-runs.ts';
 import { textOfBytes } from './text.ts';
 import { type EntryType, entryTypeOf, type PathLike, pathBytes } from './view.ts';
@@ -133,7 +130,7 @@ export class Comparison implements Iterable<DiffEntry> {
   constructor(history: History, from: number, to: number, options: DiffOptions) {
     this.from = from;
     this.to = to;
-    this.paths = options.paths?.map((path) => trimmed(Buffer.from(pathBytes(path))));
+    this.paths = options.paths?.map((path) => trimmed(pathBytes(path)));
     if (this.paths?.length === 0) this.paths = undefined;
     this.types = options.types === undefined ? undefined : new Set(options.types);
     const start = performance.now();
@@ -146,7 +143,7 @@ export class Comparison implements Iterable<DiffEntry> {
     const [before, after] = this.leases.map(({ state }) => state);
     const { space } = before!.inodes;
     for (const [i, path] of (this.paths ?? []).entries()) {
-      if (this.leases.some(({ state }) => exists(state, path))) continue;
+      if (this.leases.some(({ state }) => findPath(state, namesOfPath(path)) !== undefined)) continue;
       this.close();
       const name = textOfBytes(Buffer.from(pathBytes(options.paths![i]!)));
       throw new LsnfsError(
@@ -253,30 +250,11 @@ function entryOf({ path, from, ...row }: Row): DiffEntry {
   return { kind, path: textOfBytes(path), ...(from !== undefined && { from: textOfBytes(from) }), ...rest };
 }
 
-/** Whether a state has something at a path, which is `trimmed`; symbolic links are not followed. */
-function exists(state: StateReader, path: Buffer): boolean {
-  let inode = ROOT_INODE;
-  for (let start = 0; start < path.length; ) {
-    const slash = path.indexOf(SLASH, start);
-    const end = slash < 0 ? path.length : slash;
-    const { namespace } = state;
-    if (end - start > NAME_MAX || !namespace.find(namespaceKey(inode, path.subarray(start, end))))
-      return false;
-    inode = direntInode(namespace.page.bytes, namespace.valueStart, namespace.valueLength);
-    start = end + 1;
-  }
-  return true;
-}
-
 /** A path without slashes and "." in front, and without slashes behind. */
-function trimmed(path: Buffer): Buffer {
-  const names: Buffer[] = [];
-  for (let start = 0; start < path.length; ) {
-    const slash = path.indexOf(SLASH, start);
-    const end = slash < 0 ? path.length : slash;
-    const name = path.subarray(start, end);
-    if (name.length > 0 && !(name.length === 1 && name[0] === 0x2e)) names.push(name, Buffer.of(SLASH));
-    start = end + 1;
-  }
-  return Buffer.concat(names.slice(0, -1));
+function trimmed(path: Uint8Array): Buffer {
+  return Buffer.concat(
+    namesOfPath(path)
+      .flatMap((name) => [name, Buffer.of(SLASH)])
+      .slice(0, -1),
+  );
 }

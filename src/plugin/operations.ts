@@ -22,9 +22,11 @@ import { changeSetting, readSettings } from './configuration.ts';
 import type { JsonObject } from './control-protocol.ts';
 import { type Comparison, compareStates, type DiffEntry, type DiffStatistics } from './difference.ts';
 import { type ExportTally, exportTar } from './export-tar.ts';
+import { type LogEntry, type LogListing, type LogMoment, type LogQuery, openLog } from './log.ts';
 import { isDirectory, namesPastState, type Place, resolvePlace } from './paths.ts';
 import { oneTarget, type RestoreOptions, type RestoreResult } from './restoration.ts';
 import { momentsOf, type RetentionReport, reportRange, reportRetention } from './retention-report.ts';
+import { reportState } from './states.ts';
 import { bytesOfText, textOfBytes } from './text.ts';
 import type { RunningVerification, ScrubStatus, VerificationJob, Verifications } from './verification.ts';
 import { ENTRY_TYPES, type EntryType, entryTypeOf } from './view.ts';
@@ -103,6 +105,12 @@ export interface DiffPage {
   readonly cursor: number | null;
 }
 
+/** A piece of a log, newest first; pages without entries come while it is looked for. */
+export interface LogPage {
+  readonly entries: readonly LogEntry[];
+  readonly cursor: number | null;
+}
+
 /** A piece of a tar archive. */
 export interface ExportPage extends ReadPage {
   /** Entries in the archive so far. */
@@ -133,7 +141,7 @@ export interface CollectionPage {
 /** How long the next page of a check or a collection is waited for, in milliseconds. */
 const CHECK_PAGE_MS = 250;
 
-type Page = ListPage | ReadPage | DiffPage;
+type Page = ListPage | ReadPage | DiffPage | LogPage;
 
 /** An open directory or file and where in it the next page begins; or a check. */
 interface Cursor {
@@ -440,6 +448,41 @@ async function diff(database: OperableDatabase, args: JsonObject): Promise<DiffP
   return firstPage<DiffPage>(database, differenceCursor(comparison));
 }
 
+function logCursor(listing: LogListing<LogEntry>): Cursor {
+  return {
+    next() {
+      const entries = listing.step(ENTRIES_PER_PAGE);
+      return { entries, cursor: listing.isEnded ? null : MORE };
+    },
+    close: () => listing.close(),
+  };
+}
+
+function flagArgument(args: JsonObject, name: string): boolean {
+  const value = args[name];
+  if (value === undefined || typeof value === 'boolean') return value === true;
+  return invalid(`the argument '${name}' must be true or false`);
+}
+
+/** A log ends with what was done before its first page. */
+async function log(database: OperableDatabase, args: JsonObject): Promise<LogPage> {
+  const number = cursorArgument(args);
+  if (number !== undefined) return nextPage(database, number) as LogPage;
+  const moment = (name: string): LogMoment | undefined =>
+    args[name] === undefined ? undefined : textArgument(args, name);
+  const [since, until] = [moment('since'), moment('until')];
+  const limit = sizeArgument(args, 'limit');
+  const options: LogQuery = {
+    ...(args.path !== undefined && { path: bytesOfText(textArgument(args, 'path')) }),
+    follow: flagArgument(args, 'follow'),
+    transactions: flagArgument(args, 'transactions'),
+    ...(since !== undefined && { since }),
+    ...(until !== undefined && { until }),
+    ...(limit !== undefined && { limit }),
+  };
+  return firstPage<LogPage>(database, logCursor(await openLog(database, options)));
+}
+
 function textsArgument(args: JsonObject, name: string): string[] | undefined {
   const value = args[name];
   if (value === undefined) return undefined;
@@ -603,6 +646,8 @@ const OPERATIONS = {
   read,
   export: exportArchive,
   diff,
+  log,
+  show: (database, args) => reportState(database, textArgument(args, 'state')),
   closeCursor,
   check,
   scrub,
@@ -640,6 +685,7 @@ export async function executeOperation(
  */
 export function needsFlushedMount(name: string, args: JsonObject): boolean {
   if (name === 'commit' || name === 'snapshotCreate' || name === 'restore') return true;
+  if (name === 'log') return args.cursor === undefined;
   if (name === 'diff') {
     if (args.cursor !== undefined) return false;
     return (
@@ -652,7 +698,7 @@ export function needsFlushedMount(name: string, args: JsonObject): boolean {
 
 /** Whether an operation depends on which states are open: what the kernel only remembers is let go of before it. */
 export function looksAtLeases(name: string, args: JsonObject): boolean {
-  return name === 'retention' || (name === 'gc' && args.cursor === undefined);
+  return name === 'retention' || name === 'show' || (name === 'gc' && args.cursor === undefined);
 }
 
 /** Whether an operation changes the store; the others can be done on one that is opened read-only. */

@@ -109,7 +109,7 @@ export function applyTransaction(
   };
   /** No record before this one has changed anything. */
   let isFirst = true;
-  for (; reader.next(); isFirst = false) {
+  for (; reader.next(); isFirst &&= reader.op === RECORD.origin) {
     if (filesOnly && isOfRegistry(reader)) continue;
     switch (reader.op) {
       case RECORD.put:
@@ -174,6 +174,9 @@ export function applyTransaction(
         break;
       case RECORD.checkpoint:
         // Tells readers of the log that a version was finished; changes nothing.
+        break;
+      case RECORD.origin:
+        // Tells people who asked for the transaction.
         break;
       default:
         throw new LsnfsError('CORRUPT_RECORD', `the log holds a record of unknown kind ${reader.op}`, {

@@ -33,6 +33,14 @@ const OPERATION_RESERVE = 256 * 1024;
 /** Room in the log that is left to operations which take away, when there is no more. */
 const FREEING_RESERVE = 1024 * 1024;
 
+/** Who asks for a transaction; process 0 is nobody that could be told. */
+export interface Origin {
+  readonly uid: number;
+  readonly pid: number;
+}
+
+const NOBODY: Origin = Object.freeze({ uid: 0, pid: 0 });
+
 /** What the store does for its live state. */
 export interface LiveHost {
   readonly log: Log;
@@ -60,11 +68,16 @@ interface Outer {
   roots: { root: PageRef; pageCount: number }[];
   counters: Counters;
   liveMark: number;
+  origin: Origin;
 }
 
 export class LiveTree extends TreeState implements RestorableState {
   private readonly host: LiveHost;
   private readonly records = new RecordWriter();
+  /** Records that say who asks: 0 or 1. Without others they are no change. */
+  private originCount = 0;
+  /** Who asks for operations outside a transaction of the API: looked at when one begins, so that a server may change it. */
+  origin: Origin = NOBODY;
   private depth = 0;
   private liveMark = 0;
   private outer: Outer | undefined;
@@ -134,6 +147,22 @@ export class LiveTree extends TreeState implements RestorableState {
     this.host.log.reserve(this.records.length + OPERATION_RESERVE + reserve);
     this.liveMark = this.host.free.liveMark;
     this.depth = 1;
+    if (this.records.count === 0) this.recordOrigin(this.outer?.origin ?? this.origin);
+  }
+
+  private recordOrigin({ uid, pid }: Origin): void {
+    if (pid === 0) return;
+    this.records.origin(uid, pid);
+    this.originCount = 1;
+  }
+
+  private get hasChanges(): boolean {
+    return this.records.count > this.originCount;
+  }
+
+  private forgetRecords(): void {
+    this.records.reset();
+    this.originCount = 0;
   }
 
   commit(): number {
@@ -150,12 +179,15 @@ export class LiveTree extends TreeState implements RestorableState {
 
   private append(): number {
     const { records } = this;
-    if (records.length === 0) return this.lsn;
+    if (!this.hasChanges) {
+      this.forgetRecords();
+      return this.lsn;
+    }
     const time = this.host.now();
     this.lsn = this.host.log.append(records.bytes, records.length, time);
     this.timeMicroseconds = time;
     this.host.changed();
-    records.reset();
+    this.forgetRecords();
     return this.lsn;
   }
 
@@ -167,13 +199,10 @@ export class LiveTree extends TreeState implements RestorableState {
       this.poison ??= new Error('an operation was rolled back');
       return;
     }
-    if (this.records.length === 0) {
-      this.host.free.releaseLive(this.liveMark);
-      return;
-    }
-    this.records.reset();
+    const { hasChanges } = this;
+    this.forgetRecords();
     this.host.free.releaseLive(this.liveMark);
-    this.recover();
+    if (hasChanges) this.recover();
   }
 
   /** Forgets what is in memory, half of a change perhaps, and recovers from the log. Not within an operation. */
@@ -182,8 +211,8 @@ export class LiveTree extends TreeState implements RestorableState {
     for (const listener of this.resetListeners) listener();
   }
 
-  /** Opens an enclosing transaction: operations until its end take effect together or not at all. */
-  beginTransaction(): void {
+  /** Opens an enclosing transaction, for `origin`: operations until its end take effect together or not at all. */
+  beginTransaction(origin: Origin = NOBODY): void {
     if (this.outer !== undefined || this.depth > 0) {
       throw new LsnfsError('INVALID_INPUT', 'transactions do not nest');
     }
@@ -193,6 +222,7 @@ export class LiveTree extends TreeState implements RestorableState {
       roots: this.trees().map((tree) => ({ root: { ...tree.root }, pageCount: tree.pageCount })),
       counters: { ...this.counters },
       liveMark: this.host.free.liveMark,
+      origin,
     };
   }
 
@@ -227,7 +257,7 @@ export class LiveTree extends TreeState implements RestorableState {
     this.outer = undefined;
     this.poison = undefined;
     this.depth = 0;
-    this.records.reset();
+    this.forgetRecords();
     this.pages.rollback(outer.savepoint);
     this.trees().forEach((tree, i) => {
       tree.root = outer.roots[i]!.root;
@@ -359,7 +389,7 @@ export class LiveTree extends TreeState implements RestorableState {
   private restoring(): Restoration {
     assert(this.depth > 0 && this.outer === undefined, 'a restore outside an operation of its own');
     if (this.restoration === undefined) {
-      assert(this.records.length === 0, 'a restore comes before other changes');
+      assert(!this.hasChanges, 'a restore comes before other changes');
       this.restoration = new Restoration(this, this.host.past(), this.lsn);
     }
     return this.restoration;

@@ -1139,12 +1139,10 @@ export class Store {
         return row === undefined ? undefined : this.readRoot(row);
       },
       eachTransaction: (from, to, visit) => {
-        const every = (transaction: LogTransaction): true => {
+        this.eachTransaction(from, to, (transaction) => {
           visit(transaction);
           return true;
-        };
-        if (this.isLogOpen) this.eachTransaction(from, to, every);
-        else this.readLog(from, to, to, every);
+        });
       },
     });
   }
@@ -1178,21 +1176,18 @@ export class Store {
     return decodeVersionRoot(page.bytes, row.root.number);
   }
 
-  /** Calls `visit` for each whole transaction in (from, to], until it returns false. */
-  eachTransaction(from: number, to: number, visit: (transaction: LogTransaction) => boolean): void {
+  /** Reads the whole transactions in (from, to]. Close it; the log stays where it is only while a `hold` lasts. */
+  readLog(from: number, to: number): LogReader {
+    // While the store is being opened the log is read that is to be replayed.
+    if (!this.isLogOpen) return this.logReader(from, to, to);
     // What is durable is in the files, also those of a log that has failed.
     if (to > this.log.durableLsn) this.log.flushToFiles();
-    this.readLog(from, to, Math.min(to, this.log.durableLsn), visit);
+    return this.logReader(from, to, Math.min(to, this.log.durableLsn));
   }
 
-  private readLog(
-    from: number,
-    to: number,
-    knownDurableLsn: number,
-    visit: (transaction: LogTransaction) => boolean,
-  ): void {
+  private logReader(from: number, to: number, knownDurableLsn: number): LogReader {
     const { storeId, segmentSize } = this.control;
-    const reader = new LogReader(this.directory, {
+    return new LogReader(this.directory, {
       storeId,
       segmentSize,
       from,
@@ -1200,6 +1195,11 @@ export class Store {
       knownDurableLsn,
       searchBehindEnd: false,
     });
+  }
+
+  /** Calls `visit` for each whole transaction in (from, to], until it returns false. */
+  eachTransaction(from: number, to: number, visit: (transaction: LogTransaction) => boolean): void {
+    const reader = this.readLog(from, to);
     try {
       for (const transaction of reader) if (!visit(transaction)) return;
     } finally {

@@ -32,7 +32,8 @@ type Model =
   | { op: 'snapshotDelete'; name: string }
   | { op: 'checkpoint'; lsn: number; time: number; page: number; rootLsn: number; checksum: number }
   | { op: 'restore' | 'restoreFrom'; lsn: number }
-  | { op: 'take'; inode: number };
+  | { op: 'take'; inode: number }
+  | { op: 'origin'; uid: number; pid: number };
 
 const number = fc.oneof(fc.maxSafeNat(), fc.nat(1000), fc.constant(Number.MAX_SAFE_INTEGER));
 const half = fc.oneof(
@@ -94,6 +95,11 @@ const record: fc.Arbitrary<Model> = fc.oneof(
   fc.record({ op: fc.constantFrom('restore' as const, 'restoreFrom' as const), lsn: number }),
   fc.record({ op: fc.constant('take' as const), inode: number }),
 );
+const origin = fc.record({ op: fc.constant('origin' as const), uid: u32, pid: u32 });
+/** Who asked is said first, or not at all. */
+const transaction = fc
+  .tuple(fc.option(origin), fc.array(record, { minLength: 1, maxLength: 20 }))
+  .map(([first, rest]): Model[] => (first === null ? rest : [first, ...rest]));
 
 function write(writer: RecordWriter, r: Model): void {
   switch (r.op) {
@@ -136,6 +142,9 @@ function write(writer: RecordWriter, r: Model): void {
     case 'take':
       writer.take(r.inode);
       break;
+    case 'origin':
+      writer.origin(r.uid, r.pid);
+      break;
   }
 }
 
@@ -171,6 +180,8 @@ function read(r: RecordReader): Model {
       return { op: 'restoreFrom', lsn: r.lsn };
     case RECORD.take:
       return { op: 'take', inode: r.inode };
+    case RECORD.origin:
+      return { op: 'origin', uid: r.uid, pid: r.pid };
   }
 }
 
@@ -178,7 +189,7 @@ test('records come back as they were written', (t) => {
   const writer = new RecordWriter(16);
   const reader = new RecordReader();
   fc.assert(
-    fc.property(fc.array(record, { minLength: 1, maxLength: 20 }), (records) => {
+    fc.property(transaction, (records) => {
       writer.reset();
       for (const r of records) write(writer, r);
       if (writer.count !== records.length) return false;
@@ -325,8 +336,18 @@ test('the writer takes back what follows a mark, and gives a giant buffer back',
   t.true(writer.bytes.length < 1_000_000);
 });
 
+test('who asked is said at the beginning of a transaction, or it is damaged', (t) => {
+  const writer = new RecordWriter();
+  writer.nextInode(2);
+  writer.origin(1000, 77);
+  const reader = new RecordReader(writer.bytes, writer.length);
+  t.true(reader.next());
+  t.throws(() => reader.next(), { code: 'CORRUPT_RECORD', message: /who asked/ });
+});
+
 test('records as text', (t) => {
   const writer = new RecordWriter();
+  writer.origin(1000, 4711);
   writer.put(TREE.namespace, namespaceKey(1, Buffer.from('etc\n')), Buffer.alloc(9));
   writer.put(TREE.inodes, inodeKey(7), Buffer.alloc(100));
   writer.delete(TREE.inodes, extentKey(7, 12));
@@ -345,6 +366,7 @@ test('records as text', (t) => {
   const lines: string[] = [];
   while (reader.next()) lines.push(describeRecord(reader));
   t.deepEqual(lines, [
+    'ORIGIN uid 1000 process 4711',
     'PUT namespace 1/"etc\\n" = 9 bytes',
     'PUT inodes 7 = 100 bytes',
     'DELETE inodes 7 block 12',

@@ -118,7 +118,7 @@ function addRecord(writer: RecordWriter, m: Mutator): void {
         return m.random.bytes(1 + m.below(267));
     }
   };
-  switch (m.below(12)) {
+  switch (m.below(13)) {
     case 0:
       writer.put(m.pick([1, 2, 2, 3, 5] as const), key(), m.random.bytes(m.below(m.chance(4) ? 3000 : 100)));
       break;
@@ -162,6 +162,9 @@ function addRecord(writer: RecordWriter, m: Mutator): void {
       break;
     case 10:
       writer.take(inode);
+      break;
+    case 11:
+      writer.origin(m.below(2 ** 32), m.below(2 ** 32));
       break;
     default:
       writer.snapshotDelete('n'.repeat(1 + m.below(255)));
