@@ -23,7 +23,7 @@ const ROOT_INODE = 1;
 const PIECE_BYTES = 4 * 1024 * 1024;
 const PIECE_TRANSACTIONS = 16_384;
 /** Transactions that are passed over between two yields. */
-const TRANSACTIONS_AT_A_TIME = 256;
+const TRANSACTIONS_AT_A_TIME = 64;
 /** Changes of one transaction that are told with their paths. */
 const CHANGES_MAXIMUM = 100;
 

@@ -121,7 +121,7 @@ async function randomHistory(t: ExecutionContext, random: Random): Promise<Histo
   const fs = new LiveFileSystem(store.live, OPTIONS);
   const run = new ModelRun(fs, random);
   await store.checkpoint();
-  const first = store.live.lsn;
+  const first = store.versions().at(-1)!.lsn;
   for (let i = 0; i < 200; i++) {
     run.step();
     if (random.below(5) === 0) changeAttributes(fs, run, random);
