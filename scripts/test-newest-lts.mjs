@@ -5,6 +5,7 @@
 import { spawnSync } from 'node:child_process';
 import { avaPath, closingLine, runAva } from './run-ava.mjs';
 import { projectDirectory } from './set-up.mjs';
+import { announceSeed } from './test-seed.mjs';
 
 /** @param {string[]} command */
 function outputOf([program, ...args]) {
@@ -40,6 +41,7 @@ if (lts === undefined) {
   process.exitCode = 1;
 } else {
   process.stdout.write(`The cases that do not mount, on Node ${lts.major} (${lts.name}):\n`);
+  announceSeed();
   const counts = await runAva([...nodeCommand(lts.major), avaPath], { LSNFS_TEST_NO_MOUNT: '1' });
   process.stdout.write(`${closingLine(counts)}\n`);
   process.exitCode = counts.failed === 0 ? 0 : 1;

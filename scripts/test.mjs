@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { avaPath, closingLine, runAva } from './run-ava.mjs';
 import { projectDirectory, setUpOrExit } from './set-up.mjs';
+import { announceSeed } from './test-seed.mjs';
 
 function lint() {
   const biome = join(projectDirectory, 'node_modules', '@biomejs', 'biome', 'bin', 'biome');
@@ -16,6 +17,7 @@ function lint() {
 setUpOrExit({ forTests: true });
 const clean = lint();
 const { NO_MOUNT_REASON: reason } = await import('../dist/test/helpers/mounting.js');
+announceSeed();
 if (reason !== undefined) process.stdout.write(`The cases that mount are left out: ${reason}.\n`);
 const counts = await runAva([process.execPath, avaPath, ...process.argv.slice(2)]);
 if (!clean) {
