@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { avaPath, closingLine, runAva } from './run-ava.mjs';
 import { projectDirectory } from './set-up.mjs';
 import { announceSeed } from './test-seed.mjs';
+import { collectFailure } from './what-failed.mjs';
 
 /** @param {string[]} command */
 function outputOf([program, ...args]) {
@@ -17,14 +18,19 @@ function outputOf([program, ...args]) {
   return result.status === 0 ? result.stdout.trim() : undefined;
 }
 
+/** The same, for what needs the network: it may fail once. @param {string[]} command */
+function persistently(command) {
+  return outputOf(command) ?? outputOf(command) ?? outputOf(command);
+}
+
 /** Even majors become LTS half a year after their first release; the newest may not be there yet, so it is asked. */
 function newestLts() {
-  const versions = outputOf(['npm', 'view', 'node', 'versions', '--json', '--loglevel=error']);
+  const versions = persistently(['npm', 'view', 'node', 'versions', '--json', '--loglevel=error']);
   if (versions === undefined) return undefined;
   const majors = new Set(JSON.parse(versions).map((version) => Number.parseInt(version, 10)));
   const candidates = [...majors].filter((major) => major % 2 === 0).sort((a, b) => b - a);
   for (const major of candidates.slice(0, 3)) {
-    const name = outputOf([...nodeCommand(major), '-p', 'process.release.lts ?? ""']);
+    const name = persistently([...nodeCommand(major), '-p', 'process.release.lts ?? ""']);
     if (name) return { major, name };
   }
   return undefined;
@@ -37,7 +43,9 @@ function nodeCommand(major) {
 
 const lts = newestLts();
 if (lts === undefined) {
-  process.stdout.write('The newest Node LTS cannot be found or fetched with npm.\n0 passed, 1 failed\n');
+  const why = 'The newest Node LTS cannot be found or fetched with npm.';
+  collectFailure([why]);
+  process.stdout.write(`${why}\n0 passed, 1 failed\n`);
   process.exitCode = 1;
 } else {
   process.stdout.write(`The cases that do not mount, on Node ${lts.major} (${lts.name}):\n`);

@@ -7,11 +7,20 @@ import { join } from 'node:path';
 import { avaPath, closingLine, runAva } from './run-ava.mjs';
 import { projectDirectory, setUpOrExit } from './set-up.mjs';
 import { announceSeed } from './test-seed.mjs';
+import { collectFailure } from './what-failed.mjs';
 
 function lint() {
   const biome = join(projectDirectory, 'node_modules', '@biomejs', 'biome', 'bin', 'biome');
   const args = [biome, 'check', '--error-on-warnings', '.'];
-  return spawnSync(process.execPath, args, { cwd: projectDirectory, stdio: 'inherit' }).status === 0;
+  const stdio = /** @type {const} */ (['ignore', 'pipe', 'pipe']);
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, {
+    cwd: projectDirectory,
+    stdio,
+    encoding: 'utf8',
+  });
+  process.stdout.write(`${stdout}${stderr}`);
+  if (status !== 0) collectFailure(['The linter:', ...`${stdout}${stderr}`.split('\n').slice(0, 100)]);
+  return status === 0;
 }
 
 setUpOrExit({ forTests: true });
