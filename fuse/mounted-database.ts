@@ -63,6 +63,7 @@ export async function openMountedDatabase(given: unknown, context: MountContext)
       }
       return result;
     },
+    onInvalidate: (listener) => database.onChange(listener),
     close: () => database.close(),
   };
 }

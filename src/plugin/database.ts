@@ -28,6 +28,7 @@ import { Collections } from './collection.ts';
 import { type Comparison, compareStates, type DiffOptions } from './difference.ts';
 import { type LoadedPlugins, loadPlugins } from './plugins.ts';
 import { type PutOptions, Transaction } from './transaction.ts';
+import type { ChangeList } from './tree-changes.ts';
 import { type ScrubSummary, Verifications } from './verification.ts';
 import { type Entry, type PathLike, type Stat, View } from './view.ts';
 
@@ -205,6 +206,7 @@ export class Database {
   private readonly release: () => Promise<void>;
   private readonly vfsOptions: VfsOptions;
   private plugins: LoadedPlugins | undefined;
+  private changeListener: ((changes: ChangeList) => void) | undefined;
   private closing: Promise<void> | undefined;
 
   /** A database over any storage; the caller owns it. */
@@ -377,9 +379,16 @@ export class Database {
     }
     transaction.end();
     const lsn = live.commitTransaction();
+    const { list } = transaction.changes;
+    if (list !== undefined) this.changeListener?.(list);
     await log.sync(lsn);
     await this.plugins?.run('commit', { lsn });
     return { lsn, result };
+  }
+
+  /** Calls the listener with what each transaction changed, at once: for a mount, whose kernel remembers. */
+  onChange(listener: (changes: ChangeList) => void): void {
+    this.changeListener = listener;
   }
 
   /** A past state, read-only and pinned until it is closed. @throws LsnfsError NO_SUCH_STATE, NO_SUCH_SNAPSHOT */

@@ -68,6 +68,10 @@ class TestDatabase implements OperableDatabase {
     throw new Error('not asked for here');
   }
 
+  transaction(): never {
+    return this.unasked();
+  }
+
   get verifications(): never {
     throw new Error('not asked for here');
   }
