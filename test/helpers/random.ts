@@ -28,6 +28,16 @@ export function seedOf(t: ExecutionContext, what: string): number {
   return seed;
 }
 
+/**
+ * How many random cases a test does of those that it would: all of them, or the part that LSNFS_TEST_SHARE says, a number
+ * up to 1. At least one.
+ */
+export function share(cases: number): number {
+  const part = Number(process.env.LSNFS_TEST_SHARE ?? 1);
+  if (!(part > 0 && part <= 1)) throw new Error('LSNFS_TEST_SHARE is above 0 and at most 1');
+  return Math.ceil(cases * part);
+}
+
 /** A seed that depends on every bit of another one and of a text (FNV-1a, and Murmur3's last step). */
 function mixed(seed: number, text: string): number {
   let hash = 0x811c9dc5 ^ seed;
