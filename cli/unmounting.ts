@@ -13,7 +13,7 @@ import { withProgress } from './progress.ts';
 import { resolveTarget } from './target.ts';
 
 /** After the store is closed the daemon has nothing to do but end. */
-const END_PATIENCE_MS = 5000;
+const END_PATIENCE_MS = 60_000;
 
 export interface Unmounted {
   readonly store: string;

@@ -17,7 +17,7 @@ import { listMounts, MOUNT_SUBTYPE, MOUNT_TYPE, mountAt } from './mountinfo.ts';
 /** The device that requests come from. */
 export const FUSE_DEVICE = '/dev/fuse';
 /** How long a mount point that is a FUSE mount already may take to answer. */
-const ANSWER_WITHIN_MS = 5000;
+const ANSWER_WITHIN_MS = 20_000;
 
 export interface MountOptions {
   /** The store's directory: the source that the mount shows. */

@@ -74,6 +74,7 @@ export async function openMountedDatabase(given: unknown, context: MountContext)
       return result;
     },
     onInvalidate: (listener) => {
+      database.onChange(listener);
       database.onFilesChanged(({ everything, entries, inodes, open, directories }) => {
         const { live } = database.volume;
         const files = open.map((inode) => restoredFile(live.getattr(ROOT_CALLER, inode)));

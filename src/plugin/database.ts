@@ -38,6 +38,7 @@ import { type LoadedPlugins, loadPlugins } from './plugins.ts';
 import { type RestoreOptions, type RestoreResult, restore } from './restoration.ts';
 import { reportState, type StateReport, type StoreState } from './states.ts';
 import { type PutOptions, Transaction } from './transaction.ts';
+import type { ChangeList } from './tree-changes.ts';
 import { type ScrubSummary, Verifications } from './verification.ts';
 import { type Entry, type PathLike, type Stat, View } from './view.ts';
 
@@ -216,6 +217,7 @@ export class Database {
   private readonly release: () => Promise<void>;
   private readonly vfsOptions: VfsOptions;
   private plugins: LoadedPlugins | undefined;
+  private changeListener: ((changes: ChangeList) => void) | undefined;
   private closing: Promise<void> | undefined;
 
   /** A database over any storage; the caller owns it. */
@@ -388,9 +390,16 @@ export class Database {
     }
     transaction.end();
     const lsn = live.commitTransaction();
+    const { list } = transaction.changes;
+    if (list !== undefined) this.changeListener?.(list);
     await log.sync(lsn);
     await this.plugins?.run('commit', { lsn });
     return { lsn, result };
+  }
+
+  /** Calls the listener with what each transaction changed, at once: for a mount, whose kernel remembers. */
+  onChange(listener: (changes: ChangeList) => void): void {
+    this.changeListener = listener;
   }
 
   /** A past state, read-only and pinned until it is closed. @throws LsnfsError NO_SUCH_STATE, NO_SUCH_SNAPSHOT */

@@ -23,11 +23,14 @@ import type { JsonObject } from './control-protocol.ts';
 import { type Comparison, compareStates, type DiffEntry, type DiffStatistics } from './difference.ts';
 import { type ExportTally, exportTar } from './export-tar.ts';
 import { type LogEntry, type LogListing, type LogMoment, type LogQuery, openLog } from './log.ts';
+import { ImportSpool } from './import-spool.ts';
+import type { ImportTally } from './import-tar.ts';
 import { isDirectory, namesPastState, type Place, resolvePlace } from './paths.ts';
 import { oneTarget, type RestoreOptions, type RestoreResult } from './restoration.ts';
 import { momentsOf, type RetentionReport, reportRange, reportRetention } from './retention-report.ts';
 import { reportState } from './states.ts';
 import { bytesOfText, textOfBytes } from './text.ts';
+import type { Transaction } from './transaction.ts';
 import type { RunningVerification, ScrubStatus, VerificationJob, Verifications } from './verification.ts';
 import { ENTRY_TYPES, type EntryType, entryTypeOf } from './view.ts';
 
@@ -55,6 +58,7 @@ export interface OperableDatabase {
   };
   status(): Promise<object>;
   restore(target: Target, options: RestoreOptions): Promise<RestoreResult>;
+  transaction<Result>(work: (transaction: Transaction) => Result): Promise<{ lsn: number; result: Result }>;
   readonly verifications: Verifications;
   readonly collections: Collections;
   readonly history: History;
@@ -119,6 +123,22 @@ export interface ExportPage extends ReadPage {
   readonly skipped: readonly string[];
 }
 
+/** How an import is getting on; its end is an ImportEnd. */
+export interface ImportPage {
+  /** Of the archive, that have arrived. */
+  readonly bytes: number;
+  readonly cursor: number;
+}
+
+export interface ImportEnd extends ImportTally {
+  readonly lsn: number;
+  /** What was left out, a sentence each; the first of them. */
+  readonly warnings: readonly string[];
+  readonly cursor: null;
+}
+
+/** Warnings of an import that are told. */
+const WARNINGS_MAX = 1000;
 const ENTRIES_PER_PAGE = 1024;
 /** A multiple of three, so that the base64 of the pieces can be joined. */
 const BYTES_PER_PAGE = 3 << 17;
@@ -149,6 +169,7 @@ interface Cursor {
   close(): void;
   readonly job?: VerificationJob;
   readonly collection?: CollectionJob;
+  readonly spool?: ImportSpool;
 }
 
 interface Cursors {
@@ -188,6 +209,12 @@ function invalid(what: string): never {
 function textArgument(args: JsonObject, name: string): string {
   const value = args[name];
   return typeof value === 'string' ? value : invalid(`the argument '${name}' must be a text`);
+}
+
+function bytesArgument(args: JsonObject, name: string): Buffer {
+  const text = textArgument(args, name);
+  const bytes = Buffer.from(text, 'base64');
+  return bytes.toString('base64') === text ? bytes : invalid(`the argument '${name}' must be base64`);
 }
 
 function cursorArgument(args: JsonObject): number | undefined {
@@ -420,6 +447,49 @@ async function exportArchive(database: OperableDatabase, args: JsonObject): Prom
   return firstPage<ExportPage>(database, archiveCursor(place, name));
 }
 
+/**
+ * A tar archive into the live state: `path` begins, each `data` (base64) with the cursor is the next piece, and `end` applies
+ * the whole in one transaction. Whoever goes away before that has changed nothing.
+ */
+async function importArchive(database: OperableDatabase, args: JsonObject): Promise<ImportPage | ImportEnd> {
+  const number = cursorArgument(args);
+  if (number === undefined) {
+    const path = textArgument(args, 'path');
+    if (namesPastState(path)) return invalid(`${path} is a past state, which cannot be changed`);
+    if (database.volume.live.readOnly)
+      throw new LsnfsError('READ_ONLY', 'the store is open for reading only');
+    const spool = new ImportSpool(database.store.directory, path);
+    try {
+      const next = (): never => invalid("this cursor is an import's");
+      return { bytes: 0, cursor: keep(database, { next, close: () => spool.close(), spool }) };
+    } catch (error) {
+      spool.close();
+      throw error;
+    }
+  }
+  const spool = cursorsFor(database).open.get(number)?.spool;
+  if (spool === undefined) return invalid('this cursor is of no import that is under way');
+  if (args.end !== true) {
+    spool.append(bytesArgument(args, 'data'));
+    return { bytes: spool.bytes, cursor: number };
+  }
+  // Only once, however it ends; the connection's end closes it no more.
+  cursorsFor(database).open.delete(number);
+  try {
+    const warnings: string[] = [];
+    const { lsn, result } = await database.transaction((transaction) =>
+      transaction.importTar(bytesOfText(spool.path), spool.read, {
+        warn: (message) => {
+          if (warnings.length < WARNINGS_MAX) warnings.push(message);
+        },
+      }),
+    );
+    return { lsn, ...result, warnings, cursor: null };
+  } finally {
+    spool.close();
+  }
+}
+
 function differenceCursor(comparison: Comparison): Cursor {
   return {
     next() {
@@ -645,6 +715,7 @@ const OPERATIONS = {
   list,
   read,
   export: exportArchive,
+  import: importArchive,
   diff,
   log,
   show: (database, args) => reportState(database, textArgument(args, 'state')),
@@ -686,6 +757,8 @@ export async function executeOperation(
 export function needsFlushedMount(name: string, args: JsonObject): boolean {
   if (name === 'commit' || name === 'snapshotCreate' || name === 'restore') return true;
   if (name === 'log') return args.cursor === undefined;
+  // Old content of files that make way belongs to whoever has them open.
+  if (name === 'import') return args.end === true;
   if (name === 'diff') {
     if (args.cursor !== undefined) return false;
     return (
@@ -704,7 +777,7 @@ export function looksAtLeases(name: string, args: JsonObject): boolean {
 /** Whether an operation changes the store; the others can be done on one that is opened read-only. */
 export function changesStore(name: OperationName, args: JsonObject = {}): boolean {
   if (name === 'configSet' || name === 'snapshotHold' || name === 'snapshotRelease') return true;
-  if (name === 'snapshotRename') return true;
+  if (name === 'snapshotRename' || name === 'import') return true;
   if (name === 'gc' || name === 'retention' || name === 'restore') return args.dryRun !== true;
   return name === 'commit' || name === 'snapshotCreate' || name === 'snapshotDelete';
 }

@@ -72,6 +72,10 @@ class TestDatabase implements OperableDatabase {
     return this.unasked();
   }
 
+  transaction(): never {
+    return this.unasked();
+  }
+
   get verifications(): never {
     throw new Error('not asked for here');
   }

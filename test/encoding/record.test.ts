@@ -1,4 +1,3 @@
-import * as crypto from 'node:crypto';
 import test from 'ava';
 import fc from 'fast-check';
 import {
@@ -19,6 +18,7 @@ import {
   RecordWriter,
 } from '../../src/encoding/record.ts';
 import { LsnfsError } from '../../src/errors.ts';
+import { seedOf } from '../helpers/random.ts';
 
 type Model =
   | { op: 'put'; tree: TreeId; key: Uint8Array; value: Uint8Array }
@@ -202,7 +202,7 @@ test('records come back as they were written', (t) => {
       t.deepEqual(found, records);
       return reader.recordEnd === writer.length;
     }),
-    { numRuns: 200 },
+    { numRuns: 200, seed: seedOf(t, 'records') },
   );
 });
 
@@ -232,8 +232,7 @@ test('a payload that is cut off anywhere is an error, at records it ends', (t) =
 });
 
 test('changed bytes give other records or an error, never anything else', (t) => {
-  const seed = Number(process.env.LSNFS_TEST_SEED ?? crypto.randomInt(2 ** 31));
-  t.log(`seed ${seed}`);
+  const seed = seedOf(t, 'records');
   const reader = new RecordReader();
   let errors = 0;
   fc.assert(
