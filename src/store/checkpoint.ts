@@ -36,7 +36,7 @@ import {
   type TreeRef,
   type VersionRoot,
 } from '../encoding/root.ts';
-import { assert, LsnfsError } from '../errors.ts';
+import { assert } from '../errors.ts';
 import type { Device } from '../storage/device.ts';
 import { DATA_BASE, type DirtyPages, type SealedDeaths } from '../storage/dirty-pages.ts';
 import type { FreeSpace, PageRun } from '../storage/free-space.ts';
@@ -132,15 +132,10 @@ export class Checkpoint {
     return { lsn, timeMicroseconds, catalog: this.writeCatalog(version, lsn), horizonLsn };
   }
 
-  /** Writes what has its place and waits in memory. For a checkpoint that is given up. Returns whether it could. */
-  flush(): boolean {
-    try {
-      this.writer.flush();
-      return true;
-    } catch (error) {
-      if (!(error instanceof LsnfsError)) throw error;
-      return false;
-    }
+  /** Lets what has its place and waits to be written be read from memory. For a checkpoint that is given up for good. */
+  keepUnwritten(): void {
+    const { page, pages } = this.writer.queued;
+    this.live.pages.cache.keep(page, pages);
   }
 
   /** Writes the dirty pages below `ref` and makes `ref` name their final places. */

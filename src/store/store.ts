@@ -787,8 +787,7 @@ export class Store {
       return 'blocked';
     }
     if (this.failed === undefined) this.fail(error);
-    // Reading is to go on: with those pages written after all, or with the state as it was.
-    this.abandoned = placing !== undefined && !placing.flush();
+    placing?.keepUnwritten();
     return 'idle';
   }
 
