@@ -5,6 +5,8 @@ import { systemErrorCode } from '../src/errors.ts';
 export interface MountUser {
   readonly pid: number;
   readonly command: string;
+  /** What of the mount it uses: one path, as the kernel tells it. */
+  readonly path: string;
 }
 
 /** What `read` gives, or `otherwise` where the process is gone or somebody else's. */
@@ -19,24 +21,21 @@ function orElse<Value>(otherwise: Value, read: () => Value): Value {
 
 /** Who uses a mount, or a directory in it. The links under /proc are read as text: the mount itself is not touched. */
 export function usersOfMount(mountpoint: string): MountUser[] {
-  const isInside = (link: string) => {
+  const inside = (link: string): string | undefined => {
     const target = orElse('', () => readlinkSync(link));
-    return target === mountpoint || target.startsWith(`${mountpoint}/`);
+    return target === mountpoint || target.startsWith(`${mountpoint}/`) ? target : undefined;
   };
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
-    .filter((pid) => {
+    .flatMap((pid) => {
       const files = orElse<string[]>([], () => readdirSync(`/proc/${pid}/fd`));
-      return (
-        isInside(`/proc/${pid}/cwd`) ||
-        isInside(`/proc/${pid}/root`) ||
-        files.some((file) => isInside(`/proc/${pid}/fd/${file}`))
-      );
-    })
-    .map((pid) => ({
-      pid: Number(pid),
-      command: orElse('?', () => readFileSync(`/proc/${pid}/comm`, 'utf8').trim()),
-    }));
+      const links = ['cwd', 'root', ...files.map((file) => `fd/${file}`)];
+      let path: string | undefined;
+      for (const link of links) path ??= inside(`/proc/${pid}/${link}`);
+      if (path === undefined) return [];
+      const command = orElse('?', () => readFileSync(`/proc/${pid}/comm`, 'utf8').trim());
+      return [{ pid: Number(pid), command, path }];
+    });
 }
 
 /** "bash (123), vim (456) and 3 more" */
