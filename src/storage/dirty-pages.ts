@@ -64,6 +64,12 @@ interface Walk {
   readonly visited: Set<Page>;
 }
 
+/** Where the numbers of pages stood at a moment. */
+export interface PageMark {
+  readonly tree: number;
+  readonly data: number;
+}
+
 /** Dirty pages looked at between two yields of a walk. */
 const WALK_STEP = 16;
 
@@ -258,6 +264,21 @@ export class DirtyPages implements PageSpace {
     page.checksum = checksum;
     page.generation = 0;
     this.cache.insert(page);
+  }
+
+  /** Pages that are made from now on have higher numbers than those of the mark. */
+  mark(): PageMark {
+    return { tree: this.nextTree, data: this.nextData };
+  }
+
+  /** Drops what was made before a mark, that no seal holds, and `isNeeded` does not keep: nothing leads there any more. */
+  drop(mark: PageMark, isNeeded: (page: Page) => boolean): void {
+    for (const [number, page] of this.table) {
+      if (page.generation <= this.held) continue;
+      if (number >= DATA_BASE ? number < mark.data : number < mark.tree && !isNeeded(page)) {
+        this.table.delete(number);
+      }
+    }
   }
 
   /** A sealed data page was written: its bytes are read from the data file from now on. */

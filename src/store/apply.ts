@@ -184,6 +184,7 @@ export function applyTransaction(
         });
     }
   }
+  restoration?.finish();
   state.lsn = endLsn;
   state.timeMicroseconds = timeMicroseconds;
 }

@@ -173,6 +173,7 @@ export class LiveTree extends TreeState implements RestorableState {
     }
     const lsn = this.append();
     this.depth = 0;
+    this.restoration?.finish();
     this.restoration = undefined;
     return lsn;
   }

@@ -25,9 +25,10 @@ import {
   MAX_INODE,
   TREE,
 } from '../encoding/keys.ts';
-import { isTemporary } from '../encoding/page.ts';
+import { isTemporary, PAGE_TREE } from '../encoding/page.ts';
 import type { TreeRef, VersionRoot } from '../encoding/root.ts';
 import { LsnfsError } from '../errors.ts';
+import type { PageMark } from '../storage/dirty-pages.ts';
 import type { StateReader } from './state.ts';
 import type { TreeState } from './tree-state.ts';
 
@@ -52,6 +53,7 @@ export class Restoration {
   private readonly startLsn: number;
   /** The inode tree before the RESTORE of this transaction. */
   private before: TreeRef | undefined;
+  private mark: PageMark | undefined;
   private source: { readonly inodes: BTree; readonly reader: StateReader | undefined } | undefined;
 
   constructor(state: TreeState, past: PastStates, startLsn: number) {
@@ -67,6 +69,7 @@ export class Restoration {
       this.impossible(`the state at ${lsn} is restored`);
     }
     const root = past.versionRoot(lsn);
+    this.mark = state.pages.mark();
     const { nextInode } = state.counters;
     this.before = { ...state.inodes.root, pageCount: state.inodes.pageCount };
     state.namespace.root = { ...root.namespace };
@@ -116,6 +119,15 @@ export class Restoration {
     }
   }
 
+  /**
+   * The end of the transaction. What a restore has replaced and no seal holds is dropped: in the live state that is what an
+   * earlier restore had to replay, which is replaced in turn.
+   */
+  finish(): void {
+    if (this.mark === undefined) return;
+    this.state.pages.drop(this.mark, ({ bytes }) => bytes[PAGE_TREE] === TREE.registry);
+  }
+
   /** Takes away what the state has of an inode, but for its record and its links. */
   private drop(inode: number): void {
     const { state } = this;
@@ -132,18 +144,31 @@ export class Restoration {
 
   private takeExtent(inode: number, key: Buffer, value: Buffer): void {
     const extent = decodeExtent(extentKeyBlock(key), value, 0, value.length);
+    const { state } = this;
+    const { pageSize, pages } = state;
     const reader = this.source?.reader;
-    if (reader === undefined || !isTemporary(extent.page)) {
-      this.state.applyMap(inode, extent);
+    if (!isTemporary(extent.page)) {
+      state.applyMap(inode, extent);
       return;
     }
-    const { pageSize } = this.state;
+    if (reader === undefined) {
+      // What a seal holds is shared; other pages go with the state that had them.
+      if (!pages.isWritable(pages.dataPage(extent.page))) {
+        state.applyMap(inode, extent);
+        return;
+      }
+      for (let i = 0; i < extent.count; i++) {
+        const { bytes } = pages.dataPage(extent.page + i);
+        state.applyWrite(inode, (extent.block + i) * pageSize, bytes, 0, pageSize);
+      }
+      return;
+    }
     const end = (extent.block + extent.count) * pageSize;
     const piece = Buffer.allocUnsafe(Math.min(COPY_BYTES, extent.count * pageSize));
     for (let at = extent.block * pageSize; at < end; at += piece.length) {
       const length = Math.min(piece.length, end - at);
       reader.readData(inode, at, piece, 0, length);
-      this.state.applyWrite(inode, at, piece, 0, length);
+      state.applyWrite(inode, at, piece, 0, length);
     }
   }
 
