@@ -24,6 +24,7 @@ import * as mount from './commands/mount.ts';
 import * as range from './commands/range.ts';
 import * as retention from './commands/retention.ts';
 import * as scrub from './commands/scrub.ts';
+import * as setup from './commands/setup.ts';
 import * as snapshot from './commands/snapshot.ts';
 import * as status from './commands/status.ts';
 import * as unmount from './commands/unmount.ts';
@@ -52,6 +53,7 @@ const COMMANDS: readonly { register(program: Command): void }[] = [
   gc,
   waldump,
   controldata,
+  setup,
 ];
 
 /** The version in the nearest package.json above this file, compiled or not. */

@@ -250,6 +250,8 @@ export class Database {
     this.vfsOptions = {
       statistics: () => this.statistics(),
       atime: store.settings.atime,
+      // Whoever owns the store is to be able to work in it.
+      rootOwner: fs.statSync(path),
       isSnapshotName: (name) => this.history.isSnapshotName(Buffer.from(name).toString('utf8', 1)),
       ...server.vfs,
     };

@@ -122,11 +122,13 @@ export class LiveCore extends Core {
   }
 
   /** Creates the root directory of a new store. */
-  createRoot(): void {
+  createRoot({ uid, gid }: { readonly uid: number; readonly gid: number }): void {
     this.begin();
     try {
       const root = new Inode(ROOT_INODE, this.live.pageSize);
       root.mode = S_IFDIR | 0o755;
+      root.uid = uid;
+      root.gid = gid;
       root.links = 2;
       root.parent = ROOT_INODE;
       this.setAllTimes(root);

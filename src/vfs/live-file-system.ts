@@ -56,7 +56,8 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
     super(new LiveCore(state, options));
     this.content = new Content(state);
     // By the count and not by a look: the page with the root's record may be damaged, and the rest is to be served.
-    if (!state.readOnly && state.counters.inodes === 0) this.core.createRoot();
+    if (!state.readOnly && state.counters.inodes === 0)
+      this.core.createRoot(options.rootOwner ?? { uid: 0, gid: 0 });
   }
 
   get readOnly(): boolean {
