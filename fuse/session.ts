@@ -166,13 +166,21 @@ export class Session {
   }
 
   private failed(error: unknown, opcode: number): number {
-    if (!(error instanceof LsnfsError) || errnoOf(error) === ERRNO.EIO) {
+    if (!(error instanceof LsnfsError) || errnoOf(error) === ERRNO.EIO || isLostWrite(error, opcode)) {
       const { door, inode } = this.context.request;
       const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
       this.context.options.log(`${OPCODE_NAMES[opcode]} of inode ${inode} (door ${door}) failed: ${text}`);
     }
     return -errnoOf(error);
   }
+}
+
+/**
+ * Whether an error takes data away from a program that may have closed the file long ago: the kernel writes back what
+ * it held, and only the next fsync hears of it. That a store is full everybody notices.
+ */
+function isLostWrite(error: LsnfsError, opcode: number): boolean {
+  return opcode === OPCODE.WRITE && error.errno !== 'ENOSPC' && error.errno !== 'EFBIG';
 }
 
 /** Whether nobody reads a reply: sending one would be an error. */
