@@ -9,52 +9,36 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { losslessArguments } from './arguments.ts';
-import * as cat from './commands/cat.ts';
-import * as check from './commands/check.ts';
-import * as commit from './commands/commit.ts';
-import * as config from './commands/config.ts';
-import * as controldata from './commands/controldata.ts';
-import * as diff from './commands/diff.ts';
-import * as exportCommand from './commands/export.ts';
-import * as gc from './commands/gc.ts';
-import * as importCommand from './commands/import.ts';
-import * as init from './commands/init.ts';
-import * as ls from './commands/ls.ts';
-import * as mount from './commands/mount.ts';
-import * as range from './commands/range.ts';
-import * as retention from './commands/retention.ts';
-import * as scrub from './commands/scrub.ts';
-import * as setup from './commands/setup.ts';
-import * as snapshot from './commands/snapshot.ts';
-import * as status from './commands/status.ts';
-import * as unmount from './commands/unmount.ts';
-import * as waldump from './commands/waldump.ts';
 import { EXIT } from './exit-codes.ts';
 import { reportFailure } from './failure.ts';
 import { endQuietlyWhenUnread } from './output.ts';
 
-const COMMANDS: readonly { register(program: Command): void }[] = [
-  init,
-  mount,
-  unmount,
-  commit,
-  snapshot,
-  status,
-  ls,
-  cat,
-  diff,
-  exportCommand,
-  importCommand,
-  check,
-  scrub,
-  config,
-  retention,
-  range,
-  gc,
-  waldump,
-  controldata,
-  setup,
-];
+/** Loaded when they are asked for: most of a short command's time is loading code. */
+const COMMANDS: Readonly<Record<string, () => Promise<{ register(program: Command): void }>>> = {
+  init: () => import('./commands/init.ts'),
+  mount: () => import('./commands/mount.ts'),
+  unmount: () => import('./commands/unmount.ts'),
+  commit: () => import('./commands/commit.ts'),
+  snapshot: () => import('./commands/snapshot.ts'),
+  status: () => import('./commands/status.ts'),
+  ls: () => import('./commands/ls.ts'),
+  cat: () => import('./commands/cat.ts'),
+  diff: () => import('./commands/diff.ts'),
+  log: () => import('./commands/log.ts'),
+  show: () => import('./commands/show.ts'),
+  export: () => import('./commands/export.ts'),
+  import: () => import('./commands/import.ts'),
+  restore: () => import('./commands/restore.ts'),
+  check: () => import('./commands/check.ts'),
+  scrub: () => import('./commands/scrub.ts'),
+  config: () => import('./commands/config.ts'),
+  retention: () => import('./commands/retention.ts'),
+  range: () => import('./commands/range.ts'),
+  gc: () => import('./commands/gc.ts'),
+  waldump: () => import('./commands/waldump.ts'),
+  controldata: () => import('./commands/controldata.ts'),
+  setup: () => import('./commands/setup.ts'),
+};
 
 /** The version in the nearest package.json above this file, compiled or not. */
 function packageVersion(): string {
@@ -69,7 +53,8 @@ function packageVersion(): string {
   return 'unknown';
 }
 
-function buildProgram(): Command {
+/** The program with the command that the first argument names, or with all of them. */
+async function buildProgram(first: string): Promise<Command> {
   const program = new Command('lsnfs')
     .description(
       'A database of files that remembers: mount it, and read every committed moment under /@lsn-N.',
@@ -86,14 +71,16 @@ function buildProgram(): Command {
         writeError(`lsnfs: ${sentence}; 'lsnfs help' shows what there is\n`);
       },
     });
-  for (const command of COMMANDS) command.register(program);
+  const known = Object.hasOwn(COMMANDS, first) ? [COMMANDS[first]!] : Object.values(COMMANDS);
+  for (const command of await Promise.all(known.map((load) => load()))) command.register(program);
   return program;
 }
 
 async function run(): Promise<number> {
-  const program = buildProgram();
   try {
-    await program.parseAsync(losslessArguments(process.argv.slice(2)), { from: 'user' });
+    const words = losslessArguments(process.argv.slice(2));
+    const program = await buildProgram(words[0] ?? '');
+    await program.parseAsync(words, { from: 'user' });
     return EXIT.done;
   } catch (error) {
     // Commander has said what is wrong with the command line already; help that was asked for is no failure.

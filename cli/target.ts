@@ -214,34 +214,20 @@ export async function* listPages(session: Session, path: string, follow: boolean
   }
 }
 
-/**
- * Runs `body` with the store opened here. For what only the process that has it open can do.
- * @throws LsnfsError STORE_IN_USE with `refusal` when another process has it open
- */
-export async function withOwnDatabase<Result>(
+/** Asks the process that has the store open; or, when there is none, opens it here, for what is no operation. */
+export function askOrOpen<Result>(
   target: string,
-  refusal: string,
+  ask: (session: Session) => Promise<Result>,
   body: (database: Database) => Promise<Result>,
 ): Promise<Result> {
-  const { storePath, mountpoint } = resolveTarget(target);
-  const client = mountpoint === null ? await connectToStore(storePath) : undefined;
-  client?.close();
-  if (mountpoint !== null || client !== undefined) {
-    throw new LsnfsError(
-      'STORE_IN_USE',
-      `${storePath} is ${mountpoint === null ? 'in use' : 'mounted'}: ${refusal}`,
-      {
-        store: storePath,
-        mountpoint,
-      },
-    );
-  }
-  const database = await open(storePath);
-  try {
-    return await body(database);
-  } finally {
-    await database.close();
-  }
+  return askOrWork(target, ask, async (storePath) => {
+    const database = await open(storePath);
+    try {
+      return await body(database);
+    } finally {
+      await database.close();
+    }
+  });
 }
 
 /** The content of a file in pieces of base64; the next is asked for while the last is being written. */

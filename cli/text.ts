@@ -8,6 +8,11 @@ import { bytesOfText } from '../src/plugin/text.ts';
 
 const STEERING = /[\p{Cc}\p{Zl}\p{Zp}\p{Surrogate}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/gu;
 
+/** A word for a shell, with quotes where they are needed. */
+export function shellWord(text: string): string {
+  return /^[A-Za-z0-9_@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
 /** The text with "\\uXXXX" for every character that is not to be seen as itself. */
 export function visible(text: string): string {
   return text.replace(STEERING, escapeOf);

@@ -15,7 +15,7 @@ import { withProgress } from './progress.ts';
 import { resolveTarget } from './target.ts';
 
 /** After the store is closed the daemon has nothing to do but end. */
-const END_PATIENCE_MS = 5000;
+const END_PATIENCE_MS = 60_000;
 /** How long --force waits for a daemon: to save what programs wrote, and to end. */
 const FORCE_PATIENCE_MS = 10_000;
 
@@ -76,7 +76,7 @@ export async function unmountForcibly(directory: string): Promise<Unmounted> {
   } finally {
     daemon?.close();
   }
-  if (!(await ended(owner, daemon === undefined ? 0 : END_PATIENCE_MS))) isKilled = kill(owner) || isKilled;
+  if (!(await ended(owner, daemon === undefined ? 0 : FORCE_PATIENCE_MS))) isKilled = kill(owner) || isKilled;
   if (isKilled && !isSaved) {
     say(`the daemon (process ${owner?.pid}) did not answer and was killed: what nobody synced may be lost`);
   }

@@ -2,7 +2,7 @@
  * Requests about attributes: GETATTR, STATX, SETATTR, ACCESS, STATFS and extended attributes.
  */
 import { ERRNO, PosixError } from '../src/errors.ts';
-import type { AttributeChanges } from '../src/vfs/file-system.ts';
+import type { AttributeChanges, Attributes } from '../src/vfs/file-system.ts';
 import type { Context } from './context.ts';
 import {
   ACCESS_IN,
@@ -64,10 +64,12 @@ export function setattr(c: Context): number {
   }
   if ((valid & FATTR.KILL_SUIDGID) !== 0) changes.killPrivileges = true;
   const fileSystem = c.fileSystem;
-  const a =
-    (valid & FATTR.FH) !== 0
-      ? fileSystem.setattr(c.caller, inode, changes, request.u64(SETATTR_IN.handle))
-      : fileSystem.setattr(c.caller, inode, changes);
+  const present = (): Attributes => fileSystem.getattr(c.caller, inode);
+  let a: Attributes;
+  if (door === 0 && c.refreshes.isRefresh(inode, changes, present)) a = present();
+  else if ((valid & FATTR.FH) !== 0)
+    a = fileSystem.setattr(c.caller, inode, changes, request.u64(SETATTR_IN.handle));
+  else a = fileSystem.setattr(c.caller, inode, changes);
   c.reply.attributesOut(door, a, c.attributeSeconds(door, a));
   return ATTRIBUTES_OUT.SIZE;
 }

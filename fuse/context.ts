@@ -23,6 +23,7 @@ import type { ShownOwner } from './messages.ts';
 import type { Negotiated } from './negotiate.ts';
 import { ATTRIBUTES_ONLY, invalidateInode } from './notify.ts';
 import { ENTRY_OUT, WAKE_DOOR, WAKE_INODE } from './protocol.ts';
+import { Refreshes } from './refresh.ts';
 import { Reply, statusReply, writeReply } from './reply.ts';
 import { Request } from './request.ts';
 
@@ -138,6 +139,8 @@ export class Context {
   readonly rootNames = new Set<string>();
   /** Requests that wait for a write-back, by ticket. */
   readonly postponed = new Map<number, Uint8Array>();
+  /** Files that were restored while they were open. */
+  readonly refreshes = new Refreshes();
   private lastTicket = 0;
   /** The request at hand was postponed and is served now. */
   resumed = false;

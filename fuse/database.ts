@@ -13,6 +13,8 @@ export interface MountedDatabase {
    * one of the two, once, and from whatever thread.
    */
   deferReply(lsn: number, descriptor: number, ok: Uint8Array, failure: Uint8Array): void;
+  /** Changes are asked for by whom this object, which changes, says at their time: process 0 for nobody. Default: not told. */
+  askedBy?(caller: { readonly uid: number; readonly pid: number }): void;
   /** Everything that ends at or before it is on stable storage. */
   durableLsn(): number;
   /** Whether `backgroundStep` has something to do. Asked after every request: a look at a field. */

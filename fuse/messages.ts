@@ -6,6 +6,7 @@
  * of the port by itself. In the same memory the store thread says what it waits for, so that it is woken in time.
  */
 import { type ErrorCode, type ErrorDetails, LsnfsError } from '../src/errors.ts';
+import type { KernelTimes, RestoredFile } from './refresh.ts';
 
 /** Words of the shared memory. */
 export const SHARED = {
@@ -62,7 +63,9 @@ export type ToStore =
   /** Which of these doors the kernel still holds. */
   | { readonly kind: 'open-doors'; readonly id: number; readonly numbers: readonly number[] }
   /** The write-back of a postponed request is done. */
-  | { readonly kind: 'written-back'; readonly ticket: number };
+  | { readonly kind: 'written-back'; readonly ticket: number }
+  /** A file was refreshed, and the kernel has these times of it. */
+  | { readonly kind: 'refreshed'; readonly inode: number; readonly times: KernelTimes | undefined };
 
 export type ToMain =
   /** The database is open. */
@@ -77,6 +80,12 @@ export type ToMain =
   | { readonly kind: 'failed'; readonly id: number; readonly error: WireError }
   /** Messages for the kernel, to be written by another thread than the store's. */
   | { readonly kind: 'notify'; readonly messages: readonly Uint8Array[] }
+  /** Behind the messages before: files that are open and were restored, and directories that are to be looked up. */
+  | {
+      readonly kind: 'refresh';
+      readonly files: readonly RestoredFile[];
+      readonly directories: readonly Uint8Array[];
+    }
   | { readonly kind: 'write-back'; readonly ticket: number; readonly inode: number }
   | { readonly kind: 'log'; readonly text: string }
   /** The mount is gone; `aborted`: its connection was cut. */

@@ -22,7 +22,7 @@ import { runProgram } from './run-program.ts';
 /** The device that requests come from. */
 export const FUSE_DEVICE = '/dev/fuse';
 /** How long a mount point that is a FUSE mount already may take to answer. */
-const ANSWER_WITHIN_MS = 5000;
+const ANSWER_WITHIN_MS = 20_000;
 
 export interface MountOptions {
   /** The store's directory: the source that the mount shows. */

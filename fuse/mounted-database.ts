@@ -5,8 +5,10 @@ import { LsnfsError } from '../src/errors.ts';
 import type { JsonObject } from '../src/plugin/control-protocol.ts';
 import { openServed } from '../src/plugin/database.ts';
 import { executeOperation, type OperationName } from '../src/plugin/operations.ts';
+import { ROOT_CALLER } from '../src/vfs/file-system.ts';
 import { ThreadedLog } from '../src/wal/threaded-log.ts';
 import type { MountContext, MountedDatabase } from './database.ts';
+import type { RestoredFile } from './refresh.ts';
 
 /** What the module is given, from the process that mounts. */
 export interface MountedDatabaseOptions {
@@ -17,6 +19,11 @@ export interface MountedDatabaseOptions {
   readonly atime?: 'relatime' | 'noatime';
   /** Whether the modules that the store's settings name are loaded. Default: no. */
   readonly allowPlugins?: boolean;
+}
+
+/** What a message between threads holds of attributes, which are an object of the file system. */
+function restoredFile({ inode, size, modifySeconds, modifyNanoseconds }: RestoredFile): RestoredFile {
+  return { inode, size, modifySeconds, modifyNanoseconds };
 }
 
 export async function openMountedDatabase(given: unknown, context: MountContext): Promise<MountedDatabase> {
@@ -50,6 +57,9 @@ export async function openMountedDatabase(given: unknown, context: MountContext)
   return {
     volume: database.volume,
     inheritsAcls: true,
+    askedBy: (caller) => {
+      store.live.origin = caller;
+    },
     deferReply: (lsn, descriptor, ok, failure) => store.log.writeWhenDurable(lsn, descriptor, ok, failure),
     durableLsn: () => store.log.durableLsn,
     hasBackgroundWork: () => store.hasBackgroundWork() || database.verifications.hasWork(),
@@ -68,6 +78,14 @@ export async function openMountedDatabase(given: unknown, context: MountContext)
         store.log.writeWhenDurable(lsn, context.wake.descriptor, context.wake.bytes, context.wake.bytes);
       }
       return result;
+    },
+    onInvalidate: (listener) => {
+      database.onChange(listener);
+      database.onFilesChanged(({ everything, entries, inodes, open, directories }) => {
+        const { live } = database.volume;
+        const files = open.map((inode) => restoredFile(live.getattr(ROOT_CALLER, inode)));
+        listener({ everything, entries, inodes, open: files, directories });
+      });
     },
     close: () => database.close(),
   };

@@ -116,8 +116,10 @@ export function batchForget(c: Context): number {
 }
 
 function forgetNode(c: Context, door: number, inode: number, count: number): void {
-  if (door === 0) c.live.forget(inode, count);
-  else if (c.doors.isOpen(door)) {
+  if (door === 0) {
+    c.live.forget(inode, count);
+    c.refreshes.forget(inode);
+  } else if (c.doors.isOpen(door)) {
     c.doors.byNumber(door).fileSystem.forget(inode, count);
     c.doors.release(door, count);
   }

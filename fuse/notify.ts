@@ -22,6 +22,7 @@ import {
   WAKE_DOOR,
   WAKE_INODE,
 } from './protocol.ts';
+import type { RestoredFile } from './refresh.ts';
 
 function message(code: number, bodyLength: number): { bytes: Buffer; body: DataView } {
   const bytes = Buffer.alloc(OUT_HEADER.SIZE + bodyLength);
@@ -90,6 +91,10 @@ export interface Invalidation {
   readonly entries?: readonly { readonly parent: number; readonly name: Uint8Array }[];
   /** Inodes whose attributes, content or listing changed. */
   readonly inodes?: readonly number[];
+  /** Regular files that are open and changed: see refresh.ts. */
+  readonly open?: readonly RestoredFile[];
+  /** Paths of directories that have another name or parent: looked up again they keep who works in them. */
+  readonly directories?: readonly Uint8Array[];
 }
 
 /** An invalidation with what the session adds to it: what the kernel may know. */

@@ -39,6 +39,7 @@ import { mountAt } from './mountinfo.ts';
 import { WAKE_NAME } from './names.ts';
 import { invalidateEntry, invalidateInode, Notifier, wakeUp } from './notify.ts';
 import { FUSE_ROOT_ID } from './protocol.ts';
+import { type KernelTimes, type RestoredFile, refreshFile } from './refresh.ts';
 
 /** Space for new objects on the store thread: semi-spaces of a third of it. */
 const STORE_THREAD_YOUNG_MB = 12;
@@ -147,6 +148,8 @@ class MountServer implements MountHandle {
   private settle!: { resolve: () => void; reject: (error: Error) => void };
   private opened!: { resolve: () => void; reject: (error: Error) => void };
   private ready!: { resolve: () => void; reject: (error: Error) => void };
+  /** Resolves when all refreshes that were asked for are done. */
+  private refreshed: Promise<void> = Promise.resolve();
   /** Whether the kernel knows the file of the wake-up; otherwise a statfs of the mount point does it. */
   private wakesByRetrieval = false;
 
@@ -220,7 +223,30 @@ class MountServer implements MountHandle {
     const result = await this.ask((id) => ({ kind: 'execute', id, name, args }));
     // Invalidations that the command caused were told before its result: the kernel has followed them now.
     await this.notifier.send([]);
+    await this.refreshed;
     return result;
+  }
+
+  /** Gives the kernel what no invalidation does: see refresh.ts. */
+  private async refresh(files: readonly RestoredFile[], directories: readonly Uint8Array[]): Promise<void> {
+    await this.notifier.send([]);
+    for (const restored of files) {
+      const { inode } = restored;
+      let times: KernelTimes | undefined;
+      try {
+        times = await refreshFile(join(this.mountpoint, `@${this.token}-${inode}`), restored);
+      } catch (error) {
+        this.log(
+          `what programs see of the restored inode ${inode}, which is open, may be old: ${String(error)}`,
+        );
+      } finally {
+        if (!this.finished) this.post({ kind: 'refreshed', inode, times });
+      }
+    }
+    for (const path of directories) {
+      // Gone again meanwhile, or the mount is: then there is no name to have back.
+      await lstat(Buffer.concat([Buffer.from(this.mountpoint), path])).catch(() => {});
+    }
   }
 
   async requestCounts(): Promise<Record<string, number>> {
@@ -380,6 +406,9 @@ class MountServer implements MountHandle {
         this.notifier
           .send(message.messages)
           .catch((error) => this.log(`an invalidation failed: ${String(error)}`));
+        break;
+      case 'refresh':
+        this.refreshed = this.refreshed.then(() => this.refresh(message.files, message.directories));
         break;
       case 'write-back':
         this.writeBack(message.ticket, message.inode);

@@ -132,6 +132,9 @@ export class Session {
         result = this.handlers[opcode]!(context);
       } catch (error) {
         result = this.failed(error, opcode);
+      } finally {
+        // What is done between requests is asked for by nobody.
+        caller.pid = 0;
       }
     }
     if (result === NO_REPLY || isUnanswered(opcode)) return 0;

@@ -103,6 +103,7 @@ class StoreThread {
       token: data.token,
       countRequests: data.countRequests,
     });
+    database.askedBy?.(this.session.context.caller);
     database.volume.onSnapshotChange((name) => {
       const bytes = Buffer.from(name);
       const messages: Uint8Array[] = [
@@ -114,6 +115,10 @@ class StoreThread {
     database.onInvalidate?.((invalidation) => {
       const known = invalidation.everything === true ? this.knownToKernel() : NOTHING_KNOWN;
       this.tell({ kind: 'notify', messages: invalidationMessages(invalidation, known) });
+      const { open = [], directories = [] } = invalidation;
+      if (open.length === 0 && directories.length === 0) return;
+      for (const { inode } of open) this.session.context.refreshes.begin(inode);
+      this.tell({ kind: 'refresh', files: open, directories });
     });
   }
 
@@ -241,6 +246,9 @@ class StoreThread {
         if (length !== 0) sendReply(this.data.descriptor, session.replyBytes, length);
         break;
       }
+      case 'refreshed':
+        context.refreshes.end(message.inode, message.times);
+        break;
       case 'serve':
       case 'cancel':
         this.toServe = message.kind === 'serve';

@@ -7,6 +7,7 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { projectDirectory } from './set-up.mjs';
+import { collectFailure, whatFailed } from './what-failed.mjs';
 
 export const avaPath = join(projectDirectory, 'node_modules', 'ava', 'entrypoints', 'cli.mjs');
 
@@ -54,6 +55,7 @@ function summarise(output, code) {
     last(/^(\d+) uncaught exceptions?$/) +
     last(/^(\d+) unhandled rejections?$/);
   const failed = failures > 0 ? failures : code === 0 && passed > 0 ? 0 : 1;
+  if (failed > 0) collectFailure(whatFailed(lines));
   return { passed, failed, skipped };
 }
 

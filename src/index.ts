@@ -14,7 +14,17 @@ export {
 } from './plugin/database.ts';
 export type { Comparison, DiffEntry, DiffOptions, DiffStatistics } from './plugin/difference.ts';
 export type { ImportOptions, ImportTally } from './plugin/import-tar.ts';
+export type {
+  LogEntry,
+  LogListing,
+  LogMoment,
+  LogOrigin,
+  LogQuery,
+  PathLogEntry,
+  TransactionLogEntry,
+} from './plugin/log.ts';
 export type { Plugin, PluginHooks } from './plugin/plugins.ts';
+export type { StateKind, StateName, StateReport, StoreState } from './plugin/states.ts';
 export type { TarType } from './plugin/tar-format.ts';
 export type { ByteSource } from './plugin/tar-reader.ts';
 export type { PutOptions, Transaction } from './plugin/transaction.ts';

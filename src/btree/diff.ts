@@ -54,6 +54,8 @@ export interface DiffRange {
    * else: then both are yielded. Asked for entries of pages without a place only.
    */
   isPrivate?: (key: Buffer, value: Buffer) => boolean;
+  /** Told of every page that is read of a side: what the other side does not have, and a few that both have. */
+  opened?: (side: 'before' | 'after', page: PageRef) => void;
 }
 
 /** Yields, in key order, where the tree `after` differs from the tree `before`. */
@@ -63,8 +65,8 @@ export function* diffTrees(
   treeId: TreeId,
   range: DiffRange = {},
 ): Generator<Difference, void, undefined> {
-  const a = new Frontier(before, treeId, range);
-  const b = new Frontier(after, treeId, range);
+  const a = new Frontier(before, treeId, range, 'before');
+  const b = new Frontier(after, treeId, range, 'after');
   const sameSpace = before.space === after.space;
   for (;;) {
     a.clip();
@@ -116,6 +118,7 @@ class Frontier {
   private readonly root: Readonly<PageRef>;
   private readonly from: Uint8Array | undefined;
   private readonly to: Uint8Array | undefined;
+  private readonly opened: ((page: PageRef) => void) | undefined;
   private readonly pages: Uint8Array[] = [];
   private readonly slots: number[] = [];
   /** Index of the last opened page; -1 while the item is the root. */
@@ -127,13 +130,15 @@ class Frontier {
   private lastKeyLength = -1;
   private readonly bound = Buffer.alloc(KEY_MAX);
 
-  constructor(side: DiffSide, treeId: TreeId, range: DiffRange) {
+  constructor(side: DiffSide, treeId: TreeId, range: DiffRange, which: 'before' | 'after') {
     this.space = side.space;
     this.treeId = treeId;
     this.root = side.root;
     this.done = side.root.number === 0;
     this.from = range.gte;
     this.to = range.lt;
+    const { opened } = range;
+    this.opened = opened === undefined ? undefined : (page) => opened(which, page);
     this.passedFrom = range.gte === undefined;
     // The level of the root is not known before it is read; it is above every page that is known.
     this.level = Infinity;
@@ -215,6 +220,7 @@ class Frontier {
       this.depth < 0
         ? loadRoot(this.space, this.treeId, this.root)
         : loadChild(this.space, this.treeId, this.page, this.slot);
+    this.opened?.(page);
     this.depth++;
     this.pages[this.depth] = page.bytes;
     this.slots[this.depth] = 0;

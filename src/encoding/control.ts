@@ -16,7 +16,7 @@ import { PAGE_SIZES } from './page.ts';
 export const CONTROL_NAME = 'control';
 export const CONTROL_SLOT_SIZE = 4096;
 /** The format of the whole store: control block, pages, log and records. */
-export const FORMAT_VERSION = 2;
+export const FORMAT_VERSION = 3;
 export const STORE_ID_SIZE = 16;
 
 const MAGIC = Uint8Array.of(0x6c, 0x73, 0x6e, 0x66, 0x73, 0x00, 0x00, 0x01); // "lsnfs", 0, 0, 1

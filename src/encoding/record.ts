@@ -45,6 +45,10 @@ export const RECORD = {
   snapshot: 8,
   snapshotDelete: 9,
   checkpoint: 10,
+  restore: 11,
+  restoreFrom: 12,
+  origin: 13,
+  take: 14,
 } as const;
 export type RecordOp = (typeof RECORD)[keyof typeof RECORD];
 
@@ -59,6 +63,10 @@ export const NEXT_INODE_SIZE = 1 + 8; // op, value u64
 export const SNAPSHOT_SIZE = 1 + 8 + 2 + 2; // op, created at u64 (µs), name length u16, message length u16
 export const SNAPSHOT_DELETE_SIZE = 1 + 2; // op, name length u16
 export const CHECKPOINT_SIZE = 1 + 8 + 8 + 6 + 8 + 4; // op, lsn u64, time u64 (µs), root page u48, LSN u64, checksum u32
+export const RESTORE_SIZE = 1 + 8; // op, LSN of the state u64
+export const RESTORE_FROM_SIZE = 1 + 8; // op, LSN of the state u64
+export const TAKE_SIZE = 1 + 8; // op, inode u64
+export const ORIGIN_SIZE = 1 + 4 + 4; // op, uid u32, pid u32
 
 /** Pages that one MAP record can name. */
 export const MAP_COUNT_MAXIMUM = 1024;
@@ -219,6 +227,28 @@ export class RecordWriter {
     putU64(b, at + 23, rootLsn);
     putU32(b, at + 31, rootChecksum);
   }
+
+  /** The files become those of the state at `lsn`. The first record of its transaction. */
+  restore(lsn: number): void {
+    putU64(this.bytes, this.begin(RECORD.restore, RESTORE_SIZE) + 1, lsn);
+  }
+
+  /** The TAKE records that follow mean the state at `lsn`. */
+  restoreFrom(lsn: number): void {
+    putU64(this.bytes, this.begin(RECORD.restoreFrom, RESTORE_FROM_SIZE) + 1, lsn);
+  }
+
+  /** An inode's record, attributes and content become what they are in the state that RESTORE_FROM named. */
+  take(inode: number): void {
+    putU64(this.bytes, this.begin(RECORD.take, TAKE_SIZE) + 1, inode);
+  }
+
+  /** Who asked for the transaction: its first record, if it has one. */
+  origin(uid: number, pid: number): void {
+    const at = this.begin(RECORD.origin, ORIGIN_SIZE);
+    putU32(this.bytes, at + 1, uid);
+    putU32(this.bytes, at + 5, pid);
+  }
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
@@ -245,7 +275,7 @@ export class RecordReader {
   /** PUT: the value; WRITE: the data. */
   valueStart = 0;
   valueLength = 0;
-  /** WRITE, MAP, UNMAP, ALLOCATE. */
+  /** WRITE, MAP, UNMAP, ALLOCATE, TAKE. */
   inode = 0;
   /** WRITE: byte offset in the file. */
   offset = 0;
@@ -262,11 +292,14 @@ export class RecordReader {
   name = '';
   /** SNAPSHOT. */
   message = '';
-  /** CHECKPOINT: the sealed LSN and the catalog root. */
+  /** CHECKPOINT: the sealed LSN and the catalog root. RESTORE, RESTORE_FROM: that of the state. */
   lsn = 0;
   rootPage = 0;
   rootLsn = 0;
   rootChecksum = 0;
+  /** ORIGIN. */
+  uid = 0;
+  pid = 0;
 
   constructor(payload: Uint8Array = NO_BYTES, length: number = payload.length) {
     this.open(payload, length);
@@ -396,6 +429,21 @@ export class RecordReader {
         this.rootLsn = this.exact(at + 23);
         this.rootChecksum = getU32(b, at + 31);
         break;
+      case RECORD.restore:
+      case RECORD.restoreFrom:
+        this.need(RESTORE_SIZE);
+        this.lsn = this.exact(at + 1);
+        break;
+      case RECORD.take:
+        this.need(TAKE_SIZE);
+        this.inode = this.exact(at + 1);
+        break;
+      case RECORD.origin:
+        this.need(ORIGIN_SIZE);
+        if (at > 0) this.fail('who asked is said amid a transaction');
+        this.uid = getU32(b, at + 1);
+        this.pid = getU32(b, at + 5);
+        break;
       default:
         this.fail(`unknown op ${op}`);
     }
@@ -495,6 +543,14 @@ export function describeRecord(reader: RecordReader): string {
       const root = `root page ${reader.rootPage} lsn ${reader.rootLsn} checksum ${reader.rootChecksum}`;
       return `CHECKPOINT lsn ${reader.lsn} at ${describeTime(reader.timeMicroseconds)} ${root}`;
     }
+    case RECORD.restore:
+      return `RESTORE lsn ${reader.lsn}`;
+    case RECORD.restoreFrom:
+      return `RESTORE_FROM lsn ${reader.lsn}`;
+    case RECORD.take:
+      return `TAKE inode ${reader.inode}`;
+    case RECORD.origin:
+      return `ORIGIN uid ${reader.uid} process ${reader.pid}`;
   }
 }
 

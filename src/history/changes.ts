@@ -9,7 +9,7 @@
  * entries that it got are renames as far as they pair up. What lies below a renamed directory has not changed, and is
  * not listed; a path of the later state is given as it is there. A change of nothing but access times is none.
  */
-import { diffTrees } from '../btree/diff.ts';
+import { type DiffRange, diffTrees } from '../btree/diff.ts';
 import { getU64BE } from '../encoding/bytes.ts';
 import { decodeExtent, type Extent, extentPage, UNWRITTEN } from '../encoding/extent.ts';
 import { decodeInode, FLAG_INLINE, InodeRecord } from '../encoding/inode.ts';
@@ -78,11 +78,55 @@ export function* changesBetween(before: StateReader, after: StateReader): Genera
   }
 }
 
+/**
+ * Yields the inodes that are not the same in both states: their content, attributes or entries differ, also when they
+ * only changed places so that their paths stayed; undefined in between, as `changesBetween`.
+ */
+export function* changedInodes(before: StateReader, after: StateReader): Generator<number | undefined> {
+  for (const touched of touchedInodes(before, after)) {
+    if (touched === undefined) {
+      yield undefined;
+      continue;
+    }
+    const { inode } = touched;
+    const old = recordOf(before, inode);
+    const now = recordOf(after, inode);
+    const isChanged =
+      touched.links ||
+      old === undefined ||
+      now === undefined ||
+      (yield* aspectsOf(before, after, touched, old, now)).length > 0;
+    if (isChanged) yield inode;
+  }
+}
+
+/** In what an inode differs that both states have, as `changesBetween` says it; only its own keys are compared. */
+export function* aspectsBetween(
+  before: StateReader,
+  after: StateReader,
+  inode: number,
+): Generator<undefined, Aspect[]> {
+  const range = { gte: inodePrefix(inode), lt: inodePrefix(inode + 1) };
+  const old = recordOf(before, inode)!;
+  const now = recordOf(after, inode)!;
+  let found: Touched = { inode, record: false, links: false, xattrs: false, extents: [] };
+  for (const touched of touchedInodes(before, after, range)) {
+    if (touched === undefined) yield undefined;
+    else found = touched;
+  }
+  return yield* aspectsOf(before, after, found, old, now);
+}
+
 /** Groups what differs in the inode trees by inode; undefined now and then. */
-function* touchedInodes(before: StateReader, after: StateReader): Generator<Touched | undefined> {
+function* touchedInodes(
+  before: StateReader,
+  after: StateReader,
+  range: DiffRange = {},
+): Generator<Touched | undefined> {
   let touched: Touched | undefined;
   let count = 0;
   for (const { key, before: old, after: now } of diffTrees(before.inodes, after.inodes, TREE.inodes, {
+    ...range,
     isPrivate: isUnplacedExtent,
   })) {
     const inode = keyInode(key);
@@ -185,9 +229,16 @@ function* aspectsOf(
     if (old.size !== now.size) aspects.push('size');
     if (old.links !== now.links) aspects.push('links');
   }
+  aspects.push(...attributeAspects(old, now, touched.xattrs));
+  return aspects;
+}
+
+/** What of the attributes that every type of file has is different; of the xattrs it is known. */
+export function attributeAspects(old: InodeRecord, now: InodeRecord, xattrs: boolean): Aspect[] {
+  const aspects: Aspect[] = [];
   if (((old.mode ^ now.mode) & 0o7777) !== 0) aspects.push('mode');
   if (old.uid !== now.uid || old.gid !== now.gid) aspects.push('owner');
-  if (touched.xattrs) aspects.push('xattrs');
+  if (xattrs) aspects.push('xattrs');
   if (hasNewTimes(old, now, 'modify') || hasNewTimes(old, now, 'change')) aspects.push('times');
   return aspects;
 }
@@ -252,7 +303,7 @@ function hasOtherChecksums({ before, after }: ExtentPair, end: number): boolean 
 }
 
 /** Compares a range of two files of the same size; what is a hole in both is passed over. */
-function* isSameContent(
+export function* isSameContent(
   before: StateReader,
   after: StateReader,
   old: InodeRecord,

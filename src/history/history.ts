@@ -93,6 +93,48 @@ export class History {
     }
   }
 
+  /**
+   * The state that a restore to a target means: the target's, or, `exclusive`, the last one before it, as PostgreSQL
+   * has it for recovery targets. @throws as `resolve`
+   */
+  resolveRestore(target: Target, exclusive: boolean): number {
+    if (!exclusive) return this.resolve(target).lsn;
+    if (target.kind === 'time') {
+      return this.resolve({ kind: 'time', timeMicroseconds: target.timeMicroseconds - 1 }).lsn;
+    }
+    const { lsn } = this.resolve(target);
+    // Between single versions nobody knows what was just before one.
+    if (lsn <= this.range().oldest) this.checkRange(lsn - 1);
+    let before = this.store.versionBefore(lsn - 1)!.lsn;
+    this.store.eachTransaction(before, lsn, ({ endLsn }) => {
+      if (endLsn >= lsn) return false;
+      before = endLsn;
+      return true;
+    });
+    this.checkRange(before);
+    return before;
+  }
+
+  /** The time of the last transaction of a state, in microseconds since 1970. The caller has it open. */
+  timeOf(lsn: number): number {
+    const version = this.store.versionBefore(lsn);
+    let time = version?.timeMicroseconds ?? 0;
+    if (version === undefined || version.lsn === lsn) return time;
+    this.store.eachTransaction(version.lsn, lsn, ({ timeMicroseconds }) => {
+      time = timeMicroseconds;
+      return true;
+    });
+    return time;
+  }
+
+  /** A text cut to what a snapshot's message may have. */
+  static shortMessage(text: string): string {
+    if (Buffer.byteLength(text) <= SNAPSHOT_MESSAGE_MAX) return text;
+    return `${Buffer.from(text)
+      .toString('utf8', 0, SNAPSHOT_MESSAGE_MAX - 8)
+      .replaceAll('\ufffd', '')}…`;
+  }
+
   private checkRange(lsn: number): void {
     const { oldest, newest } = this.range();
     if (lsn >= oldest && lsn <= newest) return;
@@ -305,6 +347,11 @@ export class History {
 
   onSnapshotChange(listener: (name: string) => void): void {
     this.listeners.push(listener);
+  }
+
+  /** There is a snapshot that the store has made itself. */
+  announceSnapshot(name: string): void {
+    this.announce(name);
   }
 
   private announce(name: string): void {

@@ -4,6 +4,7 @@
  */
 import { isTimeForm } from '../encoding/names.ts';
 import { LsnfsError } from '../errors.ts';
+import { parseRelativeTime } from './relative-time.ts';
 
 export type Target =
   | { kind: 'lsn'; lsn: number }
@@ -25,6 +26,24 @@ export function parseTarget(text: string): Target {
   return { kind: 'name', name: bare };
 }
 
+/**
+ * Parses a target that a person typed for a command. What is an ordinary name in a path may mean more there: where no snapshot
+ * has that name, "1234" and "0/4D2" are LSNs, and "10 minutes ago" is a time (see relative-time.ts).
+ * @throws LsnfsError INVALID_INPUT
+ */
+export function parseTypedTarget(
+  text: string,
+  isSnapshotName: (name: string) => boolean,
+  nowMicroseconds: number,
+): Target {
+  const parsed = parseTarget(text);
+  if (parsed.kind !== 'name' || isSnapshotName(parsed.name)) return parsed;
+  const { name } = parsed;
+  if (/^(\d+|[0-9A-Fa-f]+\/[0-9A-Fa-f]+)$/.test(name)) return { kind: 'lsn', lsn: parseLsn(name) };
+  const timeMicroseconds = parseRelativeTime(name, nowMicroseconds);
+  return timeMicroseconds === undefined ? parsed : { kind: 'time', timeMicroseconds };
+}
+
 /** An LSN in decimal, or as PostgreSQL prints it ("X/Y", both hexadecimal). @throws LsnfsError INVALID_INPUT */
 export function parseLsn(text: string): number {
   let value = Number.NaN;
@@ -44,18 +63,26 @@ export function parseLsn(text: string): number {
 }
 
 /**
- * A time in microseconds since 1970. Without a zone it is UTC; a date alone is its first moment.
- * @throws LsnfsError INVALID_INPUT when the digits are not a time of the calendar.
+ * A time in microseconds since 1970, with or without "@" in front. Without a zone it is UTC; a date alone is its first
+ * moment. With `nowMicroseconds` it may also be relative to that: "10 minutes ago", "yesterday", "-PT5M" (see
+ * relative-time.ts).
+ * @throws LsnfsError INVALID_INPUT when it is none, or the digits are not a time of the calendar.
  */
-export function parseTime(text: string): number {
+export function parseTime(text: string, nowMicroseconds?: number): number {
+  const bare = text.startsWith('@') ? text.slice(1) : text;
+  const relative = nowMicroseconds === undefined ? undefined : parseRelativeTime(bare, nowMicroseconds);
+  if (relative !== undefined) return relative;
   const parts =
     /^(\d{4})-?(\d{2})-?(\d{2})(?:[Tt ](\d{2}):?(\d{2})(?::?(\d{2})(?:[.,](\d{1,9}))?)?)?([Zz]|[+-]\d{2}(?::?\d{2})?)?$/.exec(
-      text,
+      bare,
     );
   const invalid = (): never => {
-    throw new LsnfsError('INVALID_INPUT', `"${text}" is not a time: write it like 2026-11-22T101500Z`, {
-      target: text,
-    });
+    const relativeForm = nowMicroseconds === undefined ? '' : ' or "10 minutes ago"';
+    throw new LsnfsError(
+      'INVALID_INPUT',
+      `"${text}" is not a time: write it like 2026-11-22T101500Z${relativeForm}`,
+      { target: text },
+    );
   };
   if (parts === null) return invalid();
   const [, year, month, day, hour = '00', minute = '00', second = '00', fraction = '', zone = 'Z'] = parts;

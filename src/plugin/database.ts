@@ -10,7 +10,7 @@ import { CONTROL_NAME } from '../encoding/control.ts';
 import type { PageSize } from '../encoding/page.ts';
 import { LsnfsError, systemErrorCode } from '../errors.ts';
 import { History } from '../history/history.ts';
-import { checkSnapshotName, formatTime, type Target } from '../history/targets.ts';
+import { checkSnapshotName, formatTime, parseTarget, type Target } from '../history/targets.ts';
 import type { StorageDirectory } from '../storage/device.ts';
 import { FileDirectory } from '../storage/file-device.ts';
 import { checkStoreDirectory, checkTrustedFile } from '../storage/store-files.ts';
@@ -21,13 +21,24 @@ import type { VfsOptions } from '../vfs/core.ts';
 import { type FileSystemStatistics, ROOT_CALLER, ROOT_INODE } from '../vfs/file-system.ts';
 import { LiveFileSystem } from '../vfs/live-file-system.ts';
 import { PastFileSystem } from '../vfs/past-file-system.ts';
+import type { ClientChanges } from '../vfs/restore.ts';
 import type { CheckReport } from '../vfs/verify.ts';
 import { StateVolume } from '../vfs/volume.ts';
 import type { Log, LogOptions } from '../wal/log.ts';
 import { Collections } from './collection.ts';
 import { type Comparison, compareStates, type DiffOptions } from './difference.ts';
+import {
+  type LogListing,
+  type LogQuery,
+  openLog,
+  type PathLogEntry,
+  type TransactionLogEntry,
+} from './log.ts';
 import { type LoadedPlugins, loadPlugins } from './plugins.ts';
+import { type RestoreOptions, type RestoreResult, restore } from './restoration.ts';
+import { reportState, type StateReport, type StoreState } from './states.ts';
 import { type PutOptions, Transaction } from './transaction.ts';
+import type { ChangeList } from './tree-changes.ts';
 import { type ScrubSummary, Verifications } from './verification.ts';
 import { type Entry, type PathLike, type Stat, View } from './view.ts';
 
@@ -75,7 +86,7 @@ export interface SnapshotInfo {
 }
 
 /** A state: an LSN, a moment, or a name ("lsn-12", "2026-11-22T101500Z", "latest", a snapshot's). */
-export type StateTarget = number | Date | string;
+export type StateTarget = number | Date | string | Target;
 
 export interface StatusReport {
   store: string;
@@ -201,10 +212,12 @@ export class Database {
   readonly verifications: Verifications;
   readonly collections: Collections;
   private readonly live: LiveFileSystem;
+  private readonly changeListeners: ((changes: ClientChanges) => void)[] = [];
   private readonly view: Transaction;
   private readonly release: () => Promise<void>;
   private readonly vfsOptions: VfsOptions;
   private plugins: LoadedPlugins | undefined;
+  private changeListener: ((changes: ChangeList) => void) | undefined;
   private closing: Promise<void> | undefined;
 
   /** A database over any storage; the caller owns it. */
@@ -364,7 +377,7 @@ export class Database {
   ): Promise<{ lsn: number; result: Result }> {
     const { live, log } = this.store;
     const transaction = new Transaction(this.live);
-    live.beginTransaction();
+    live.beginTransaction({ uid: process.getuid?.() ?? 0, pid: process.pid });
     let result: Result;
     try {
       result = work(transaction);
@@ -379,9 +392,16 @@ export class Database {
     }
     transaction.end();
     const lsn = live.commitTransaction();
+    const { list } = transaction.changes;
+    if (list !== undefined) this.changeListener?.(list);
     await log.sync(lsn);
     await this.plugins?.run('commit', { lsn });
     return { lsn, result };
+  }
+
+  /** Calls the listener with what each transaction changed, at once: for a mount, whose kernel remembers. */
+  onChange(listener: (changes: ChangeList) => void): void {
+    this.changeListener = listener;
   }
 
   /** A past state, read-only and pinned until it is closed. @throws LsnfsError NO_SUCH_STATE, NO_SUCH_SNAPSHOT */
@@ -392,11 +412,70 @@ export class Database {
   }
 
   /**
+   * Makes the live files, whole or below some paths, what they were in a past state, as one transaction. The state before
+   * gets a name, and can be restored likewise. @throws LsnfsError NO_SUCH_STATE, NO_SUCH_SNAPSHOT, READ_ONLY; PosixError ENOENT
+   */
+  async restore(target: StateTarget, options: RestoreOptions = {}): Promise<RestoreResult> {
+    const given = parsedTarget(target);
+    const what = typeof given === 'string' ? parseTarget(given) : given;
+    const { store, history, live } = this;
+    const result = await restore(
+      {
+        store,
+        history,
+        live,
+        commit: () => this.commit(),
+        isFreeName: (name) => this.isFreeName(name),
+        announce: (changes) => {
+          for (const listener of this.changeListeners) listener(changes);
+        },
+      },
+      what,
+      options,
+    );
+    if (result.applied) {
+      const info = this.snapshots.list().find(({ name }) => name === result.before?.name);
+      if (info !== undefined) await this.plugins?.run('snapshot', info);
+      await this.plugins?.run('commit', { lsn: result.lsn });
+    }
+    return result;
+  }
+
+  /** Calls the listener with what changed in the live files other than through the mount, at once. */
+  onFilesChanged(listener: (changes: ClientChanges) => void): void {
+    this.changeListeners.push(listener);
+  }
+
+  private isFreeName(name: string): boolean {
+    return (
+      this.store.snapshot(name) === undefined &&
+      this.live.lookup(ROOT_CALLER, ROOT_INODE, Buffer.from(`@${name}`)) === undefined
+    );
+  }
+
+  /**
    * What changed between two states; `to` undefined is the live state. To be iterated over, which does the work and gives
    * the changes sorted by path, or closed. @throws LsnfsError NO_SUCH_STATE, NO_SUCH_SNAPSHOT
    */
   diff(from: StateTarget, to?: StateTarget, options: DiffOptions = {}): Promise<Comparison> {
     return compareStates(this, parsedTarget(from), to === undefined ? undefined : parsedTarget(to), options);
+  }
+
+  /**
+   * What happened, newest first: of the store its snapshots, restores and versions; of a path its states; or every
+   * transaction of the window. To be iterated over, which does the work, or closed.
+   * @throws LsnfsError INVALID_INPUT, NO_SUCH_STATE; ENOENT, from the iteration, for a path that never was
+   */
+  log(options: LogQuery & { readonly path: PathLike }): Promise<LogListing<PathLogEntry>>;
+  log(options: LogQuery & { readonly transactions: true }): Promise<LogListing<TransactionLogEntry>>;
+  log(options?: Omit<LogQuery, 'path' | 'transactions'>): Promise<LogListing<StoreState>>;
+  log(options: LogQuery = {}): Promise<LogListing<StoreState | PathLogEntry | TransactionLogEntry>> {
+    return openLog(this, options);
+  }
+
+  /** What there is to know of one state: names, why it is kept, what it holds. @throws LsnfsError NO_SUCH_STATE, … */
+  show(state: StateTarget): Promise<StateReport> {
+    return reportState(this, parsedTarget(state));
   }
 
   /**

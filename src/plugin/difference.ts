@@ -6,15 +6,12 @@
  * closed. Changes come in order of inode numbers, so all that are asked for are in memory before the first is given: a
  * few hundred bytes each, whatever the files hold.
  */
-import { direntInode } from '../encoding/dirent.ts';
-import { NAME_MAX, namespaceKey } from '../encoding/keys.ts';
 import { LsnfsError } from '../errors.ts';
 import { type Aspect, type Change, changesBetween } from '../history/changes.ts';
 import type { History, Lease } from '../history/history.ts';
-import { parseLsn, parseTarget, type Target } from '../history/targets.ts';
+import { findPath, namesOfPath } from '../history/state-path.ts';
+import { parseTypedTarget, type Target } from '../history/targets.ts';
 import { DirtyPages } from '../storage/dirty-pages.ts';
-import type { StateReader } from '../store/state.ts';
-import { ROOT_INODE } from '../vfs/file-system.ts';
 import { SortedRuns } from './sorted-runs.ts';
 import { textOfBytes } from './text.ts';
 import { type EntryType, entryTypeOf, type PathLike, pathBytes } from './view.ts';
@@ -95,24 +92,20 @@ export async function compareStates(
     target === undefined || (typeof target === 'string' && namesLiveState(history, target));
   const { readOnly, failure } = database.store;
   if ((isLive(from) || isLive(to)) && !readOnly && failure === undefined) await database.commit();
-  const lsnOf = (target: Target | string | undefined): number =>
-    isLive(target) ? history.range().newest : history.resolve(targetOf(history, target!)).lsn;
+  const now = Date.now() * 1000;
+  const lsnOf = (target: Target | string | undefined): number => {
+    if (target === undefined || isLive(target)) return history.range().newest;
+    const isSnapshotName = (name: string): boolean => history.isSnapshotName(name);
+    return history.resolve(
+      typeof target === 'string' ? parseTypedTarget(target, isSnapshotName, now) : target,
+    ).lsn;
+  };
   return new Comparison(history, lsnOf(from), lsnOf(to), options);
 }
 
 /** "live" or "@live", unless a snapshot has that name. */
 function namesLiveState(history: History, text: string): boolean {
   return (text === 'live' || text === '@live') && !history.isSnapshotName('live');
-}
-
-/** An LSN may be typed without "lsn-" where no snapshot has the name. */
-function targetOf(history: History, target: Target | string): Target {
-  if (typeof target !== 'string') return target;
-  const parsed = parseTarget(target);
-  if (parsed.kind !== 'name' || history.isSnapshotName(parsed.name)) return parsed;
-  return /^(\d+|[0-9A-Fa-f]+\/[0-9A-Fa-f]+)$/.test(parsed.name)
-    ? { kind: 'lsn', lsn: parseLsn(parsed.name) }
-    : parsed;
 }
 
 export class Comparison implements Iterable<DiffEntry> {
@@ -137,7 +130,7 @@ export class Comparison implements Iterable<DiffEntry> {
   constructor(history: History, from: number, to: number, options: DiffOptions) {
     this.from = from;
     this.to = to;
-    this.paths = options.paths?.map((path) => trimmed(Buffer.from(pathBytes(path))));
+    this.paths = options.paths?.map((path) => trimmed(pathBytes(path)));
     if (this.paths?.length === 0) this.paths = undefined;
     this.types = options.types === undefined ? undefined : new Set(options.types);
     const start = performance.now();
@@ -150,7 +143,7 @@ export class Comparison implements Iterable<DiffEntry> {
     const [before, after] = this.leases.map(({ state }) => state);
     const { space } = before!.inodes;
     for (const [i, path] of (this.paths ?? []).entries()) {
-      if (this.leases.some(({ state }) => exists(state, path))) continue;
+      if (this.leases.some(({ state }) => findPath(state, namesOfPath(path)) !== undefined)) continue;
       this.close();
       const name = textOfBytes(Buffer.from(pathBytes(options.paths![i]!)));
       throw new LsnfsError(
@@ -257,30 +250,11 @@ function entryOf({ path, from, ...row }: Row): DiffEntry {
   return { kind, path: textOfBytes(path), ...(from !== undefined && { from: textOfBytes(from) }), ...rest };
 }
 
-/** Whether a state has something at a path, which is `trimmed`; symbolic links are not followed. */
-function exists(state: StateReader, path: Buffer): boolean {
-  let inode = ROOT_INODE;
-  for (let start = 0; start < path.length; ) {
-    const slash = path.indexOf(SLASH, start);
-    const end = slash < 0 ? path.length : slash;
-    const { namespace } = state;
-    if (end - start > NAME_MAX || !namespace.find(namespaceKey(inode, path.subarray(start, end))))
-      return false;
-    inode = direntInode(namespace.page.bytes, namespace.valueStart, namespace.valueLength);
-    start = end + 1;
-  }
-  return true;
-}
-
 /** A path without slashes and "." in front, and without slashes behind. */
-function trimmed(path: Buffer): Buffer {
-  const names: Buffer[] = [];
-  for (let start = 0; start < path.length; ) {
-    const slash = path.indexOf(SLASH, start);
-    const end = slash < 0 ? path.length : slash;
-    const name = path.subarray(start, end);
-    if (name.length > 0 && !(name.length === 1 && name[0] === 0x2e)) names.push(name, Buffer.of(SLASH));
-    start = end + 1;
-  }
-  return Buffer.concat(names.slice(0, -1));
+function trimmed(path: Uint8Array): Buffer {
+  return Buffer.concat(
+    namesOfPath(path)
+      .flatMap((name) => [name, Buffer.of(SLASH)])
+      .slice(0, -1),
+  );
 }

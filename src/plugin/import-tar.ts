@@ -28,6 +28,7 @@ import { aclFromText } from './tar-acl.ts';
 import type { TarEntry, TarTime, TarType } from './tar-format.ts';
 import { type ByteSource, TarReader } from './tar-reader.ts';
 import { textOfBytes } from './text.ts';
+import type { TreeChanges } from './tree-changes.ts';
 
 const ACCESS_ACL = Buffer.from('system.posix_acl_access');
 const DEFAULT_ACL = Buffer.from('system.posix_acl_default');
@@ -57,20 +58,25 @@ interface DirectoryEnd {
   defaultAcl: Buffer | undefined;
 }
 
-/** Reads the whole archive. `base`: the directory, by its inode. @throws LsnfsError that names the entry and where it is */
+/**
+ * Reads the whole archive. `base`: the directory, by its inode. `changes` is told of what others may know otherwise.
+ * @throws LsnfsError that names the entry and where it is
+ */
 export function importTar(
   live: LiveFileSystem,
   base: number,
   source: ByteSource,
+  changes: TreeChanges,
   options: ImportOptions = {},
 ): ImportTally {
-  return new Import(live, base, source, options).run();
+  return new Import(live, base, source, changes, options).run();
 }
 
 class Import {
   private readonly live: LiveFileSystem;
   private readonly base: number;
   private readonly reader: TarReader;
+  private readonly changes: TreeChanges;
   private readonly options: ImportOptions;
   private readonly directories = new Map<number, DirectoryEnd>();
   private lastParent: { readonly path: string; readonly inode: number } | undefined;
@@ -89,7 +95,14 @@ class Import {
     archiveBytes: 0,
   };
 
-  constructor(live: LiveFileSystem, base: number, source: ByteSource, options: ImportOptions) {
+  constructor(
+    live: LiveFileSystem,
+    base: number,
+    source: ByteSource,
+    changes: TreeChanges,
+    options: ImportOptions,
+  ) {
+    this.changes = changes;
     this.live = live;
     this.base = base;
     this.reader = new TarReader(source);
@@ -166,6 +179,7 @@ class Import {
       if (found === undefined) {
         if (!make) throw new PosixError('ENOENT');
         found = { ...this.live.mkdir(ROOT_CALLER, inode, name, 0o755) };
+        this.changes.created(inode, name, found.inode);
       }
       const type = found.mode & S_IFMT;
       if (type === S_IFLNK) {
@@ -193,6 +207,7 @@ class Import {
     }
     this.makeWay(parent, name);
     const inode = this.create(parent, name, entry);
+    this.changes.created(parent, name, inode);
     this.dropInherited(inode);
     this.setAttributes(inode, entry);
     this.setTimes(inode, entry);
@@ -202,6 +217,8 @@ class Import {
   private makeWay(parent: number, name: Buffer): void {
     const existing = this.lookup(parent, name);
     if (existing === undefined) return;
+    this.changes.entry(parent, name);
+    this.changes.inode(existing.inode);
     if ((existing.mode & S_IFMT) !== S_IFDIR) {
       this.live.unlink(ROOT_CALLER, parent, name);
       return;
@@ -221,9 +238,11 @@ class Import {
       else {
         if (existing !== undefined) this.makeWay(parent, name);
         inode = this.live.mkdir(ROOT_CALLER, parent, name, 0o700).inode;
+        this.changes.created(parent, name, inode);
         this.dropInherited(inode);
       }
     }
+    this.changes.inode(inode);
     const end: DirectoryEnd = { modify: entry.modify, access: entry.access, defaultAcl: undefined };
     this.directories.set(inode, end);
     end.defaultAcl = this.setAttributes(inode, entry);
@@ -244,6 +263,8 @@ class Import {
     if (this.lookup(parent, name)?.inode === other.inode) return;
     this.makeWay(parent, name);
     this.live.link(ROOT_CALLER, other.inode, parent, name);
+    this.changes.entry(parent, name);
+    this.changes.inode(other.inode);
   }
 
   private create(parent: number, name: Buffer, entry: TarEntry): number {

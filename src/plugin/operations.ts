@@ -13,6 +13,7 @@
  */
 import { LsnfsError } from '../errors.ts';
 import type { History } from '../history/history.ts';
+import { parseLsn, parseTime, type Target } from '../history/targets.ts';
 import type { Store } from '../store/store.ts';
 import { type Attributes, O_RDONLY, ROOT_CALLER, type Volume } from '../vfs/file-system.ts';
 import type { CheckReport } from '../vfs/verify.ts';
@@ -21,9 +22,15 @@ import { changeSetting, readSettings } from './configuration.ts';
 import type { JsonObject } from './control-protocol.ts';
 import { type Comparison, compareStates, type DiffEntry, type DiffStatistics } from './difference.ts';
 import { type ExportTally, exportTar } from './export-tar.ts';
+import { ImportSpool } from './import-spool.ts';
+import type { ImportTally } from './import-tar.ts';
+import { type LogEntry, type LogListing, type LogMoment, type LogQuery, openLog } from './log.ts';
 import { isDirectory, namesPastState, type Place, resolvePlace } from './paths.ts';
+import { oneTarget, type RestoreOptions, type RestoreResult } from './restoration.ts';
 import { momentsOf, type RetentionReport, reportRange, reportRetention } from './retention-report.ts';
+import { reportState } from './states.ts';
 import { bytesOfText, textOfBytes } from './text.ts';
+import type { Transaction } from './transaction.ts';
 import type { RunningVerification, ScrubStatus, VerificationJob, Verifications } from './verification.ts';
 import { ENTRY_TYPES, type EntryType, entryTypeOf } from './view.ts';
 
@@ -50,6 +57,8 @@ export interface OperableDatabase {
     rename(from: string, to: string): Promise<SnapshotRow>;
   };
   status(): Promise<object>;
+  restore(target: Target, options: RestoreOptions): Promise<RestoreResult>;
+  transaction<Result>(work: (transaction: Transaction) => Result): Promise<{ lsn: number; result: Result }>;
   readonly verifications: Verifications;
   readonly collections: Collections;
   readonly history: History;
@@ -100,6 +109,12 @@ export interface DiffPage {
   readonly cursor: number | null;
 }
 
+/** A piece of a log, newest first; pages without entries come while it is looked for. */
+export interface LogPage {
+  readonly entries: readonly LogEntry[];
+  readonly cursor: number | null;
+}
+
 /** A piece of a tar archive. */
 export interface ExportPage extends ReadPage {
   /** Entries in the archive so far. */
@@ -108,6 +123,22 @@ export interface ExportPage extends ReadPage {
   readonly skipped: readonly string[];
 }
 
+/** How an import is getting on; its end is an ImportEnd. */
+export interface ImportPage {
+  /** Of the archive, that have arrived. */
+  readonly bytes: number;
+  readonly cursor: number;
+}
+
+export interface ImportEnd extends ImportTally {
+  readonly lsn: number;
+  /** What was left out, a sentence each; the first of them. */
+  readonly warnings: readonly string[];
+  readonly cursor: null;
+}
+
+/** Warnings of an import that are told. */
+const WARNINGS_MAX = 1000;
 const ENTRIES_PER_PAGE = 1024;
 /** A multiple of three, so that the base64 of the pieces can be joined. */
 const BYTES_PER_PAGE = 3 << 17;
@@ -130,7 +161,7 @@ export interface CollectionPage {
 /** How long the next page of a check or a collection is waited for, in milliseconds. */
 const CHECK_PAGE_MS = 250;
 
-type Page = ListPage | ReadPage | DiffPage;
+type Page = ListPage | ReadPage | DiffPage | LogPage;
 
 /** An open directory or file and where in it the next page begins; or a check. */
 interface Cursor {
@@ -138,6 +169,7 @@ interface Cursor {
   close(): void;
   readonly job?: VerificationJob;
   readonly collection?: CollectionJob;
+  readonly spool?: ImportSpool;
 }
 
 interface Cursors {
@@ -177,6 +209,12 @@ function invalid(what: string): never {
 function textArgument(args: JsonObject, name: string): string {
   const value = args[name];
   return typeof value === 'string' ? value : invalid(`the argument '${name}' must be a text`);
+}
+
+function bytesArgument(args: JsonObject, name: string): Buffer {
+  const text = textArgument(args, name);
+  const bytes = Buffer.from(text, 'base64');
+  return bytes.toString('base64') === text ? bytes : invalid(`the argument '${name}' must be base64`);
 }
 
 function cursorArgument(args: JsonObject): number | undefined {
@@ -409,6 +447,49 @@ async function exportArchive(database: OperableDatabase, args: JsonObject): Prom
   return firstPage<ExportPage>(database, archiveCursor(place, name));
 }
 
+/**
+ * A tar archive into the live state: `path` begins, each `data` (base64) with the cursor is the next piece, and `end` applies
+ * the whole in one transaction. Whoever goes away before that has changed nothing.
+ */
+async function importArchive(database: OperableDatabase, args: JsonObject): Promise<ImportPage | ImportEnd> {
+  const number = cursorArgument(args);
+  if (number === undefined) {
+    const path = textArgument(args, 'path');
+    if (namesPastState(path)) return invalid(`${path} is a past state, which cannot be changed`);
+    if (database.volume.live.readOnly)
+      throw new LsnfsError('READ_ONLY', 'the store is open for reading only');
+    const spool = new ImportSpool(database.store.directory, path);
+    try {
+      const next = (): never => invalid("this cursor is an import's");
+      return { bytes: 0, cursor: keep(database, { next, close: () => spool.close(), spool }) };
+    } catch (error) {
+      spool.close();
+      throw error;
+    }
+  }
+  const spool = cursorsFor(database).open.get(number)?.spool;
+  if (spool === undefined) return invalid('this cursor is of no import that is under way');
+  if (args.end !== true) {
+    spool.append(bytesArgument(args, 'data'));
+    return { bytes: spool.bytes, cursor: number };
+  }
+  // Only once, however it ends; the connection's end closes it no more.
+  cursorsFor(database).open.delete(number);
+  try {
+    const warnings: string[] = [];
+    const { lsn, result } = await database.transaction((transaction) =>
+      transaction.importTar(bytesOfText(spool.path), spool.read, {
+        warn: (message) => {
+          if (warnings.length < WARNINGS_MAX) warnings.push(message);
+        },
+      }),
+    );
+    return { lsn, ...result, warnings, cursor: null };
+  } finally {
+    spool.close();
+  }
+}
+
 function differenceCursor(comparison: Comparison): Cursor {
   return {
     next() {
@@ -435,6 +516,41 @@ async function diff(database: OperableDatabase, args: JsonObject): Promise<DiffP
     },
   );
   return firstPage<DiffPage>(database, differenceCursor(comparison));
+}
+
+function logCursor(listing: LogListing<LogEntry>): Cursor {
+  return {
+    next() {
+      const entries = listing.step(ENTRIES_PER_PAGE);
+      return { entries, cursor: listing.isEnded ? null : MORE };
+    },
+    close: () => listing.close(),
+  };
+}
+
+function flagArgument(args: JsonObject, name: string): boolean {
+  const value = args[name];
+  if (value === undefined || typeof value === 'boolean') return value === true;
+  return invalid(`the argument '${name}' must be true or false`);
+}
+
+/** A log ends with what was done before its first page. */
+async function log(database: OperableDatabase, args: JsonObject): Promise<LogPage> {
+  const number = cursorArgument(args);
+  if (number !== undefined) return nextPage(database, number) as LogPage;
+  const moment = (name: string): LogMoment | undefined =>
+    args[name] === undefined ? undefined : textArgument(args, name);
+  const [since, until] = [moment('since'), moment('until')];
+  const limit = sizeArgument(args, 'limit');
+  const options: LogQuery = {
+    ...(args.path !== undefined && { path: bytesOfText(textArgument(args, 'path')) }),
+    follow: flagArgument(args, 'follow'),
+    transactions: flagArgument(args, 'transactions'),
+    ...(since !== undefined && { since }),
+    ...(until !== undefined && { until }),
+    ...(limit !== undefined && { limit }),
+  };
+  return firstPage<LogPage>(database, logCursor(await openLog(database, options)));
 }
 
 function textsArgument(args: JsonObject, name: string): string[] | undefined {
@@ -557,6 +673,21 @@ async function scrub(
   return { ...verifications.scrubStatus(), stopped };
 }
 
+/** Exactly one of `lsn`, `time` (RFC 3339, or relative: "10 minutes ago") and `name` says what is restored. */
+function restoreOperation(database: OperableDatabase, args: JsonObject): Promise<RestoreResult> {
+  const paths = textsArgument(args, 'paths')?.map((path) => bytesOfText(path));
+  const time = args.time === undefined ? undefined : textArgument(args, 'time');
+  const target = oneTarget([
+    args.lsn === undefined ? undefined : { kind: 'lsn', lsn: parseLsn(textArgument(args, 'lsn')) },
+    time === undefined
+      ? undefined
+      : { kind: 'time', timeMicroseconds: parseTime(time, database.store.now()) },
+    args.name === undefined ? undefined : { kind: 'name', name: textArgument(args, 'name') },
+  ]);
+  const exclusive = args.exclusive === true;
+  return database.restore(target, { ...(paths && { paths }), exclusive, dryRun: args.dryRun === true });
+}
+
 type Operation = (database: OperableDatabase, args: JsonObject) => unknown;
 
 const OPERATIONS = {
@@ -584,7 +715,10 @@ const OPERATIONS = {
   list,
   read,
   export: exportArchive,
+  import: importArchive,
   diff,
+  log,
+  show: (database, args) => reportState(database, textArgument(args, 'state')),
   closeCursor,
   check,
   scrub,
@@ -595,6 +729,7 @@ const OPERATIONS = {
   retention,
   range: (database) => reportRange(database),
   gc,
+  restore: restoreOperation,
 } as const satisfies Record<string, Operation>;
 
 export type OperationName = keyof typeof OPERATIONS;
@@ -620,7 +755,10 @@ export async function executeOperation(
  * must be flushed before it runs on a mount. Only the first page of a listing or a file counts.
  */
 export function needsFlushedMount(name: string, args: JsonObject): boolean {
-  if (name === 'commit' || name === 'snapshotCreate') return true;
+  if (name === 'commit' || name === 'snapshotCreate' || name === 'restore') return true;
+  if (name === 'log') return args.cursor === undefined;
+  // Old content of files that make way belongs to whoever has them open.
+  if (name === 'import') return args.end === true;
   if (name === 'diff') {
     if (args.cursor !== undefined) return false;
     return (
@@ -633,13 +771,13 @@ export function needsFlushedMount(name: string, args: JsonObject): boolean {
 
 /** Whether an operation depends on which states are open: what the kernel only remembers is let go of before it. */
 export function looksAtLeases(name: string, args: JsonObject): boolean {
-  return name === 'retention' || (name === 'gc' && args.cursor === undefined);
+  return name === 'retention' || name === 'show' || (name === 'gc' && args.cursor === undefined);
 }
 
 /** Whether an operation changes the store; the others can be done on one that is opened read-only. */
 export function changesStore(name: OperationName, args: JsonObject = {}): boolean {
   if (name === 'configSet' || name === 'snapshotHold' || name === 'snapshotRelease') return true;
-  if (name === 'snapshotRename') return true;
-  if (name === 'gc' || name === 'retention') return args.dryRun !== true;
+  if (name === 'snapshotRename' || name === 'import') return true;
+  if (name === 'gc' || name === 'retention' || name === 'restore') return args.dryRun !== true;
   return name === 'commit' || name === 'snapshotCreate' || name === 'snapshotDelete';
 }

@@ -15,6 +15,7 @@ import type { LiveFileSystem } from '../vfs/live-file-system.ts';
 import { isEntryName, type ResolvedPath, resolvePath } from '../vfs/path.ts';
 import { type ImportOptions, type ImportTally, importTar } from './import-tar.ts';
 import type { ByteSource } from './tar-reader.ts';
+import { TreeChanges } from './tree-changes.ts';
 import { named, type PathLike, pathBytes, View } from './view.ts';
 
 export interface PutOptions {
@@ -26,6 +27,8 @@ const SLASH = 0x2f;
 
 /** Reads and changes the live state. Valid until the function that it was given to returns. */
 export class Transaction extends View {
+  /** What it has changed so far. */
+  readonly changes: TreeChanges = new TreeChanges();
   private readonly live: LiveFileSystem;
   private ended = false;
 
@@ -52,17 +55,24 @@ export class Transaction extends View {
       if (place.attributes !== undefined && (place.attributes.mode & S_IFMT) === S_IFDIR)
         throw new PosixError('EISDIR');
       const { live } = this;
-      const handle =
-        place.attributes === undefined
-          ? live.create(ROOT_CALLER, place.parent, place.name, options.mode ?? 0o644, O_WRONLY | O_CREAT)
-              .handle
-          : live.open(ROOT_CALLER, place.attributes.inode, O_WRONLY | O_TRUNC);
+      const handle = this.openToPut(place, options.mode ?? 0o644);
       try {
         if (bytes.length > 0) live.write(ROOT_CALLER, handle, 0, bytes, 0, bytes.length, false);
       } finally {
         live.release(handle);
       }
     });
+  }
+
+  private openToPut({ parent, name, attributes }: ResolvedPath, mode: number): number {
+    const { live, changes } = this;
+    if (attributes !== undefined) {
+      changes.inode(attributes.inode);
+      return live.open(ROOT_CALLER, attributes.inode, O_WRONLY | O_TRUNC);
+    }
+    const { attributes: made, handle } = live.create(ROOT_CALLER, parent, name, mode, O_WRONLY | O_CREAT);
+    changes.created(parent, name, made.inode);
+    return handle;
   }
 
   /** Makes a directory and those above it; one that exists already is left as it is. */
@@ -75,7 +85,8 @@ export class Transaction extends View {
     this.check();
     named(path, () => {
       const place = this.place(path, true);
-      this.live.symlink(ROOT_CALLER, place.parent, place.name, pathBytes(target));
+      const { inode } = this.live.symlink(ROOT_CALLER, place.parent, place.name, pathBytes(target));
+      this.changes.created(place.parent, place.name, inode);
     });
   }
 
@@ -95,6 +106,8 @@ export class Transaction extends View {
 
   private deleteEntry(parent: number, name: Uint8Array, attributes: Attributes, recursive: boolean): void {
     const { live } = this;
+    this.changes.entry(parent, name);
+    this.changes.inode(attributes.inode);
     if ((attributes.mode & S_IFMT) !== S_IFDIR) {
       live.unlink(ROOT_CALLER, parent, name);
       return;
@@ -129,7 +142,7 @@ export class Transaction extends View {
     this.mkdir(path);
     const base = named(path, () => this.find(path, true));
     if (base === undefined || (base.mode & S_IFMT) !== S_IFDIR) throw new PosixError('ENOTDIR');
-    return importTar(this.live, base.inode, source, options);
+    return importTar(this.live, base.inode, source, this.changes, options);
   }
 
   /** Renames as rename(2) does: a file replaces a file, a directory an empty directory. */
@@ -140,6 +153,10 @@ export class Transaction extends View {
       if (source === undefined) throw new PosixError('ENOENT');
       const target = this.place(to, true);
       this.live.rename(ROOT_CALLER, source.parent, source.name, target.parent, target.name, 0);
+      this.changes.entry(source.parent, source.name);
+      this.changes.entry(target.parent, target.name);
+      this.changes.inode(source.attributes.inode);
+      if (target.attributes !== undefined) this.changes.inode(target.attributes.inode);
     });
   }
 
@@ -183,7 +200,9 @@ export class Transaction extends View {
         const prefix = path.subarray(0, end);
         const found = resolvePath(this.live, ROOT_CALLER, prefix);
         if (found.attributes === undefined) {
-          this.live.mkdir(ROOT_CALLER, found.parent, Buffer.from(found.name), mode | S_IFDIR);
+          const name = Buffer.from(found.name);
+          const { inode } = this.live.mkdir(ROOT_CALLER, found.parent, name, mode | S_IFDIR);
+          this.changes.created(found.parent, name, inode);
         } else if ((found.attributes.mode & S_IFMT) !== S_IFDIR) throw new PosixError('ENOTDIR');
       }
       start = end + 1;

@@ -13,6 +13,7 @@ import { KIND_EXTENT, keyInode, MAX_INODE, TREE } from '../encoding/keys.ts';
 import { TEMPORARY_BASE } from '../encoding/page.ts';
 import { RECORD, RecordReader } from '../encoding/record.ts';
 import { LsnfsError } from '../errors.ts';
+import { type PastStates, Restoration } from './restore.ts';
 import type { TreeState } from './tree-state.ts';
 
 /** What recovery wants to know of a transaction while it is applied. */
@@ -21,6 +22,17 @@ export interface ReplayObserver {
   mapped(page: number, count: number): void;
   /** The transaction names a snapshot. */
   snapshot(): void;
+  /** The transaction restores something, and has changed nothing yet. */
+  restoring(): void;
+}
+
+/** How a transaction is applied. */
+export interface ApplyOptions {
+  readonly observer?: ReplayObserver;
+  /** The states before it; without, a transaction that restores cannot be applied. */
+  readonly past?: PastStates;
+  /** What it does to snapshots is left out. */
+  readonly filesOnly?: boolean;
 }
 
 /** The first LSN of a state that has what a transaction beginning at `startLsn` made. */
@@ -69,6 +81,12 @@ function applySnapshot(state: TreeState, reader: RecordReader, startLsn: number,
   state.applyPut(TREE.registry, key, row);
 }
 
+/** Whether a record concerns the snapshots' names and nothing else. */
+function isOfRegistry({ op, tree }: RecordReader): boolean {
+  if (op === RECORD.put || op === RECORD.delete) return tree === TREE.registry;
+  return op === RECORD.snapshot || op === RECORD.snapshotDelete;
+}
+
 /** Applies all records of one transaction. `startLsn` is where the one before it ended. */
 export function applyTransaction(
   state: TreeState,
@@ -76,11 +94,23 @@ export function applyTransaction(
   startLsn: number,
   endLsn: number,
   timeMicroseconds: number,
-  observer?: ReplayObserver,
+  { observer, past, filesOnly = false }: ApplyOptions = {},
 ): void {
   const birth = birthOf(startLsn);
   const reader = new RecordReader(payload);
-  while (reader.next()) {
+  let restoration: Restoration | undefined;
+  const restoring = (): Restoration => {
+    if (restoration !== undefined) return restoration;
+    if (past === undefined) impossible(startLsn, 'a restore where there is no past');
+    if (!isFirst) impossible(startLsn, 'a restore after other changes');
+    observer?.restoring();
+    restoration = new Restoration(state, past, startLsn);
+    return restoration;
+  };
+  /** No record before this one has changed anything. */
+  let isFirst = true;
+  for (; reader.next(); isFirst &&= reader.op === RECORD.origin) {
+    if (filesOnly && isOfRegistry(reader)) continue;
     switch (reader.op) {
       case RECORD.put:
         checkEntry(state, reader, startLsn);
@@ -133,8 +163,20 @@ export function applyTransaction(
       case RECORD.snapshotDelete:
         state.applyDelete(TREE.registry, Buffer.from(reader.name, 'utf8'));
         break;
+      case RECORD.restore:
+        restoring().restore(reader.lsn);
+        break;
+      case RECORD.restoreFrom:
+        restoring().restoreFrom(reader.lsn);
+        break;
+      case RECORD.take:
+        restoring().take(reader.inode);
+        break;
       case RECORD.checkpoint:
         // Tells readers of the log that a version was finished; changes nothing.
+        break;
+      case RECORD.origin:
+        // Tells people who asked for the transaction.
         break;
       default:
         throw new LsnfsError('CORRUPT_RECORD', `the log holds a record of unknown kind ${reader.op}`, {

@@ -206,6 +206,20 @@ export class Catalog {
     }
   }
 
+  /** The pages of a run, which have died, live again from an LSN on. */
+  revive(run: Readonly<PageRun>, since: number): void {
+    let { page } = run;
+    const begin = (count: number): void => {
+      if (count > 0) this.setLives({ page, count }, 2, since);
+    };
+    for (const again of [...this.livesWithin(run.page, run.count)]) {
+      begin(again.page - page);
+      this.setLives(again, again.lives + 1, since);
+      page = again.page + again.count;
+    }
+    begin(run.page + run.count - page);
+  }
+
   /** Sets how many lives a run has that are not reclaimed, and since when the newest; with none the row goes. */
   setLives(run: Readonly<PageRun>, lives: number, since: number): void {
     const end = run.page + run.count;

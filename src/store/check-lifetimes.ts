@@ -1,5 +1,8 @@
 /**
  * The rows of the lifetimes tree by page, for a check: which pages have died, and between which LSNs states held them.
+ *
+ * A page that a restore brought back to life may have died more than once, so that rows overlap. They are kept in
+ * layers within which they do not; all but the first are mostly empty.
  */
 import type { Lifetime } from '../encoding/catalog.ts';
 
@@ -13,6 +16,8 @@ export class LifetimeIndex {
   private births = new Float64Array(1024);
   private deaths = new Float64Array(1024);
   private length = 0;
+  /** Indexes of rows in the order of pages. */
+  private readonly layers: number[][] = [];
 
   get size(): number {
     return this.length;
@@ -48,16 +53,23 @@ export class LifetimeIndex {
     };
   }
 
-  /** Index of the first row that ends after `page`; rows do not overlap in a sound store. */
-  firstEndingAfter(page: number): number {
-    let low = 0;
-    let high = this.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.pages[middle]! + this.counts[middle]! <= page) low = middle + 1;
-      else high = middle;
+  /** The rows that overlap with [page, page + count), by page. Not before `sort`. */
+  within(page: number, count: number): Lifetime[] {
+    const found: Lifetime[] = [];
+    for (const layer of this.layers) {
+      let low = 0;
+      let high = layer.length;
+      while (low < high) {
+        const middle = (low + high) >>> 1;
+        const at = layer[middle]!;
+        if (this.pages[at]! + this.counts[at]! <= page) low = middle + 1;
+        else high = middle;
+      }
+      for (; low < layer.length && this.pages[layer[low]!]! < page + count; low++) {
+        found.push(this.row(layer[low]!));
+      }
     }
-    return low;
+    return this.layers.length > 1 ? found.sort((a, b) => a.page - b.page) : found;
   }
 
   /** Rows were added in the order of the tree, by death: brings them into that of pages, before any is looked up. */
@@ -96,5 +108,18 @@ export class LifetimeIndex {
     this.births = arranged(this.births);
     yield;
     this.deaths = arranged(this.deaths);
+    yield;
+    const ends: number[] = [];
+    for (let at = 0; at < length; at++) {
+      const page = this.pages[at]!;
+      let layer = ends.findIndex((end) => end <= page);
+      if (layer < 0) {
+        layer = this.layers.length;
+        this.layers.push([]);
+      }
+      this.layers[layer]!.push(at);
+      ends[layer] = page + this.counts[at]!;
+      if (at % MOVE_STEP === 0) yield;
+    }
   }
 }

@@ -31,6 +31,7 @@ import type { CheckContext } from './check-context.ts';
 import type { Damage, Loss } from './check-damage.ts';
 import type { PageCheck } from './check-pages.ts';
 import { dataSum, USE } from './check-table.ts';
+import { VersionsAndLog } from './past-states.ts';
 import { TreeState } from './tree-state.ts';
 
 export interface LogCheckOptions {
@@ -66,6 +67,8 @@ export class LogCheck {
   private readonly options: LogCheckOptions;
   private readonly buffer: Buffer;
   private readonly records = new RecordReader();
+  /** For the replay of restores. */
+  private readonly past: VersionsAndLog;
   /** An LSN that is known to have been durable. */
   private knownDurableLsn: number;
   /** End of the last transaction that was read. */
@@ -82,6 +85,11 @@ export class LogCheck {
     const first = checkpoint.position === FIRST_LSN && checkpoint.lsn === FIRST_LSN;
     this.seenCheckpoint = first;
     this.knownDurableLsn = options.durableLsn ?? (first ? 0 : checkpoint.position + FRAME_ALIGNMENT);
+    this.past = new VersionsAndLog({
+      cache: options.cache,
+      versionRoot: (lsn) => this.versionRoot(lsn),
+      eachTransaction: (from, to, visit) => this.eachTransaction(from, to, visit),
+    });
     if (options.root !== undefined) this.state = new TreeState(options.cache, options.root, false);
   }
 
@@ -291,13 +299,28 @@ export class LogCheck {
     }
     const { payload, startLsn, endLsn, timeMicroseconds } = transaction;
     try {
-      applyTransaction(state, payload, startLsn, endLsn, timeMicroseconds);
+      applyTransaction(state, payload, startLsn, endLsn, timeMicroseconds, { past: this.past });
     } catch (error) {
       if (!(error instanceof LsnfsError)) throw error;
       this.state = undefined;
       this.context.note(
         `the log behind the newest version cannot be replayed, so the newest state was not verified: ${error.message}`,
       );
+    }
+  }
+
+  /** The root of the newest version at or before an LSN that is not damaged. */
+  private versionRoot(lsn: number): VersionRoot | undefined {
+    const { versions, roots } = this.options.pages;
+    return roots[versions.findIndex((version) => version.lsn <= lsn)];
+  }
+
+  private eachTransaction(from: number, to: number, visit: (transaction: LogTransaction) => void): void {
+    const reader = this.reader(from, { limit: to, knownDurableLsn: to, searchBehindEnd: false });
+    try {
+      for (const transaction of reader) visit(transaction);
+    } finally {
+      reader.close();
     }
   }
 

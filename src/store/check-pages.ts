@@ -24,8 +24,11 @@ import {
 import {
   decodeFreeRun,
   decodeLifetime,
+  decodeLives,
   decodeSnapshotRow,
   decodeVersionRow,
+  type Lifetime,
+  type Lives,
   type SnapshotRow,
   type VersionRow,
 } from '../encoding/catalog.ts';
@@ -95,6 +98,8 @@ export class PageCheck {
   private readonly cache: PageCache;
   private readonly space: DirtyPages;
   private readonly lifetimes = new LifetimeIndex();
+  /** Pages that a restore brought back to life, by page. */
+  private readonly lives: Lives[] = [];
   private readonly free: { page: number; count: number; after: number }[] = [];
   private readonly versionLsns = new Set<number>();
   /** Damages by the page that points to what is damaged. */
@@ -411,6 +416,16 @@ export class PageCheck {
           return undefined;
         });
         break;
+      case TREE.lives:
+        this.eachRow(leaf, (key, value) => {
+          const row = decodeLives(key, value);
+          const before = this.lives.at(-1);
+          if (before !== undefined && before.page + before.count > row.page)
+            return `it lists page ${row.page} twice`;
+          this.lives.push(row);
+          return row.lives < 1 || row.count < 1 ? `${row.count} pages with ${row.lives} lives` : undefined;
+        });
+        break;
       default:
       // Entries of directories are judged with what they lead to: see vfs/check.ts.
     }
@@ -603,35 +618,100 @@ export class PageCheck {
   /** Pages were reached for the first time: the present version is the last that holds them. */
   private checkDeath(page: number, count: number, birth: number): void {
     if (this.catalogDamaged || this.pagesLost) return;
-    const { lifetimes, versions, version } = this;
+    const rows = this.lifetimes.within(page, count);
+    if (this.lives.length > 0 && this.livesWithin(page, count).length > 0) {
+      for (let at = page; at < page + count; at++) this.checkLives(at, birth, rows);
+      return;
+    }
+    const { versions, version } = this;
     const end = page + count;
     const held = versions[version]!;
     const next = versions[version - 1];
     let at = page;
-    for (let index = lifetimes.firstEndingAfter(page); at < end; index++) {
-      const row = index < lifetimes.size ? lifetimes.row(index) : undefined;
+    for (const row of [...rows, undefined]) {
       const rowStart = row === undefined ? end : Math.min(end, Math.max(at, row.page));
-      if (next !== undefined && rowStart > at) {
-        const message = `${describePages(at, rowStart)} in use by the version at LSN ${held.lsn} and by no later one, and the lifetimes do not say that they died`;
-        this.report({ kind: 'space', message, pages: rowStart - at }, at)?.hit(version);
-      }
+      if (next !== undefined && rowStart > at) this.reportNoDeath(at, rowStart);
       if (row === undefined || rowStart >= end) return;
       const rowEnd = Math.min(end, row.page + row.count);
       if (next === undefined) {
         const message = `${describePages(rowStart, rowEnd)} in use by the newest version, at LSN ${held.lsn}, and the lifetimes say that they died at ${row.death}`;
         this.report({ kind: 'space', message, pages: rowEnd - rowStart }, rowStart)?.hit(version);
-      } else if (row.death <= held.lsn || row.death > next.lsn || row.birth !== birth) {
-        const message = `${describePages(rowStart, rowEnd)} in use from LSN ${birth} to the version at LSN ${held.lsn} and not by the next, at ${next.lsn}, and the lifetimes say from ${row.birth} to ${row.death}`;
-        this.report({ kind: 'space', message, pages: rowEnd - rowStart }, rowStart)?.hit(version);
-      }
+      } else this.checkLifetime(rowStart, rowEnd, birth, row);
       at = rowEnd;
     }
+  }
+
+  private reportNoDeath(from: number, to: number): void {
+    const { lsn } = this.versions[this.version]!;
+    const message = `${describePages(from, to)} in use by the version at LSN ${lsn} and by no later one, and the lifetimes do not say that they died`;
+    this.report({ kind: 'space', message, pages: to - from }, from)?.hit(this.version);
+  }
+
+  /** What the lifetimes say of pages that the present version holds as the last. */
+  private checkLifetime(from: number, to: number, birth: number, row: Readonly<Lifetime>): void {
+    const held = this.versions[this.version]!;
+    const next = this.versions[this.version - 1]!;
+    if (row.death > held.lsn && row.death <= next.lsn && row.birth === birth) return;
+    const message = `${describePages(from, to)} in use from LSN ${birth} to the version at LSN ${held.lsn} and not by the next, at ${next.lsn}, and the lifetimes say from ${row.birth} to ${row.death}`;
+    this.report({ kind: 'space', message, pages: to - from }, from)?.hit(this.version);
+  }
+
+  /** As `checkDeath`, for a page among those that a restore brought back to life. */
+  private checkLives(page: number, birth: number, rows: readonly Lifetime[]): void {
+    const { version } = this;
+    const isAlive = version === 0;
+    const own = rows
+      .filter((row) => row.page <= page && page < row.page + row.count)
+      .sort((a, b) => a.death - b.death);
+    const [life] = this.livesWithin(page, 1);
+    const lives = own.length + (isAlive ? 1 : 0);
+    if ((life?.lives ?? 1) !== lives) {
+      const message = `page ${page} has ${lives} lifetimes, and the restored pages say ${life?.lives ?? 1}`;
+      this.report({ kind: 'space', message }, page)?.hit(version);
+    }
+    const held = this.versions[version]!;
+    const next = this.versions[version - 1];
+    const last = own.at(-1);
+    if (next !== undefined) {
+      // The life in which the present version holds it: not the last one, when the versions of that are gone already.
+      const row = own.find(({ death }) => death > held.lsn);
+      if (row === undefined) this.reportNoDeath(page, page + 1);
+      else this.checkLifetime(page, page + 1, row.birth <= held.lsn ? row.birth : birth, row);
+    } else if (last !== undefined && life !== undefined && last.death > life.since) {
+      const message = `page ${page} is in use by the newest version since it was restored at ${life.since}, and the lifetimes say that it died at ${last.death}`;
+      this.report({ kind: 'space', message }, page)?.hit(version);
+    }
+  }
+
+  /** The rows of restored pages that overlap with [page, page + count). */
+  private livesWithin(page: number, count: number): Lives[] {
+    const { lives } = this;
+    let low = 0;
+    let high = lives.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (lives[middle]!.page + lives[middle]!.count <= page) low = middle + 1;
+      else high = middle;
+    }
+    let end = low;
+    while (end < lives.length && lives[end]!.page < page + count) end++;
+    return lives.slice(low, end);
+  }
+
+  /** Whether a restore brought back all of the pages [from, to), so that they may have died more than once. */
+  private areRestored(from: number, to: number): boolean {
+    let at = from;
+    for (const row of this.livesWithin(from, to - from)) {
+      if (row.page > at || row.lives < 2) return false;
+      at = row.page + row.count;
+    }
+    return at >= to;
   }
 
   /** Holds what is in use against what is free: each page must be exactly one of the two. */
   *checkSpace(frontier: number): Generator<void> {
     const { table, lifetimes, context } = this;
-    let before: { page: number; count: number } = { page: 0, count: 0 };
+    let seenUpTo = 0;
     for (let index = 0; index < lifetimes.size; index++) {
       const row = lifetimes.row(index);
       if (this.isRun(row.page, row.count, 'the lifetimes')) {
@@ -639,11 +719,12 @@ export class PageCheck {
           const message = `pages ${row.page}+${row.count} are said to have died at ${row.death}, before they were born at ${row.birth}`;
           this.report({ kind: 'space', message, pages: row.count }, row.page);
         }
-        if (before.page + before.count > row.page) {
+        const end = row.page + row.count;
+        if (row.page < seenUpTo && !this.areRestored(row.page, Math.min(end, seenUpTo))) {
           const message = `the lifetimes list page ${row.page} twice`;
           this.report({ kind: 'space', message }, row.page);
         }
-        before = row;
+        seenUpTo = Math.max(seenUpTo, end);
         yield* this.markDead(row);
       }
       if (context.spend(STEP_ROWS / 8)) yield;
@@ -651,6 +732,7 @@ export class PageCheck {
     for (const run of this.free) {
       if (this.isRun(run.page, run.count, 'the free space')) yield* this.markFree(run);
     }
+    for (const row of this.lives) yield* this.checkRestored(row);
     yield* this.countPages(Math.min(frontier, table.limit));
   }
 
@@ -704,6 +786,18 @@ export class PageCheck {
       else {
         const what = use === USE.free ? 'listed as free twice' : `listed as free and ${describeUse(use)}`;
         this.report({ kind: 'space', message: `page ${page} is ${what}: it could be overwritten` }, page);
+      }
+      if (this.context.spend(0.05)) yield;
+    }
+  }
+
+  /** Pages that were brought back to life are in use until the last of their lives is reclaimed. */
+  private *checkRestored(row: Readonly<Lives>): Generator<void> {
+    if (!this.isRun(row.page, row.count, 'the restored pages')) return;
+    for (let page = row.page; page < row.page + row.count; page++) {
+      if (!this.isInUse(page) && !this.catalogDamaged && !this.pagesLost) {
+        const message = `page ${page} is listed among the restored pages, and it is not in use`;
+        this.report({ kind: 'space', message }, page);
       }
       if (this.context.spend(0.05)) yield;
     }

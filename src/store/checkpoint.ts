@@ -29,7 +29,13 @@ import {
 import { extentCount, extentPage, placeExtent, setExtentChecksum } from '../encoding/extent.ts';
 import { KIND_EXTENT, TREE } from '../encoding/keys.ts';
 import { isTemporary, PAGE_TREE, type PageRef } from '../encoding/page.ts';
-import { encodeCatalogRoot, encodeVersionRoot, type TreeRef, type VersionRoot } from '../encoding/root.ts';
+import {
+  decodeVersionRoot,
+  encodeCatalogRoot,
+  encodeVersionRoot,
+  type TreeRef,
+  type VersionRoot,
+} from '../encoding/root.ts';
 import { assert, LsnfsError } from '../errors.ts';
 import type { Device } from '../storage/device.ts';
 import { DATA_BASE, type DirtyPages, type SealedDeaths } from '../storage/dirty-pages.ts';
@@ -38,6 +44,7 @@ import type { Page } from '../storage/page-space.ts';
 import type { Catalog } from './catalog.ts';
 import type { LiveTree } from './live-tree.ts';
 import { PageWriter } from './page-writer.ts';
+import { replacedPages } from './replaced-pages.ts';
 
 /** A moment of the live state that is held for a checkpoint. */
 export interface Seal {
@@ -49,6 +56,8 @@ export interface Seal {
   readonly liveMark: number;
   /** The state is that of the newest version, and only the catalog has changed. */
   readonly catalogOnly: boolean;
+  /** LSN of the version that a restore has replaced by this state: what died is told by comparing the two. */
+  readonly replaced: number | undefined;
 }
 
 export interface CheckpointResult {
@@ -109,8 +118,11 @@ export class Checkpoint {
     this.writer.flush();
     this.redirect();
     yield;
-    this.catalog.addVersion({ lsn, timeMicroseconds, root: version, dropped: false, restored: false });
-    yield* this.recordDeaths(lsn);
+    const { replaced } = this.seal;
+    const restored = replaced !== undefined;
+    this.catalog.addVersion({ lsn, timeMicroseconds, root: version, dropped: false, restored });
+    if (restored) yield* this.recordReplacement(replaced);
+    else yield* this.recordDeaths(lsn);
     return this.finish(version);
   }
 
@@ -293,6 +305,26 @@ export class Checkpoint {
         i++;
       }
       this.recordDeath(run);
+      if (++rows % STEP_ROWS === 0) yield;
+    }
+  }
+
+  /** What a restore has replaced died with it, and what it brought back began to live again. */
+  private *recordReplacement(replaced: number): Generator<void> {
+    const { catalog, seal, live } = this;
+    const { lsn } = seal.root;
+    const row = catalog.version(replaced);
+    assert(row !== undefined, `the version at ${replaced}, which a restore replaced, is gone`);
+    const page = live.pages.cache.get(row.root.number, row.root.lsn, row.root.checksum);
+    const before = decodeVersionRoot(page.bytes, row.root.number);
+    const { died, revived } = yield* replacedPages(live.pages.cache, before, seal.root);
+    let rows = 0;
+    for (const run of died) {
+      this.recordDeath({ ...run, death: lsn });
+      if (++rows % STEP_ROWS === 0) yield;
+    }
+    for (const run of revived) {
+      catalog.revive(run, lsn);
       if (++rows % STEP_ROWS === 0) yield;
     }
   }

@@ -22,7 +22,8 @@ import type { FreeSpace } from '../storage/free-space.ts';
 import type { PageCache } from '../storage/page-cache.ts';
 import type { Log } from '../wal/log.ts';
 import { birthOf } from './apply.ts';
-import type { Counters, LiveState } from './state.ts';
+import { type PastStates, Restoration } from './restore.ts';
+import type { Counters, RestorableState } from './state.ts';
 import { TreeState } from './tree-state.ts';
 
 /** Whole pages that make a write go straight to the data file instead of through the log. */
@@ -31,6 +32,14 @@ const DIRECT_MINIMUM_PAGES = 8;
 const OPERATION_RESERVE = 256 * 1024;
 /** Room in the log that is left to operations which take away, when there is no more. */
 const FREEING_RESERVE = 1024 * 1024;
+
+/** Who asks for a transaction; process 0 is nobody that could be told. */
+export interface Origin {
+  readonly uid: number;
+  readonly pid: number;
+}
+
+const NOBODY: Origin = Object.freeze({ uid: 0, pid: 0 });
 
 /** What the store does for its live state. */
 export interface LiveHost {
@@ -46,6 +55,8 @@ export interface LiveHost {
   /** Brings the live state back to the end of the log after a change failed midway. */
   rebuild(): void;
   readonly readOnly: boolean;
+  /** The states before the present one. */
+  past(): PastStates;
   /** A transaction was appended. */
   changed(): void;
   now(): number;
@@ -57,15 +68,22 @@ interface Outer {
   roots: { root: PageRef; pageCount: number }[];
   counters: Counters;
   liveMark: number;
+  origin: Origin;
 }
 
-export class LiveTree extends TreeState implements LiveState {
+export class LiveTree extends TreeState implements RestorableState {
   private readonly host: LiveHost;
   private readonly records = new RecordWriter();
+  /** Records that say who asks: 0 or 1. Without others they are no change. */
+  private originCount = 0;
+  /** Who asks for operations outside a transaction of the API: looked at when one begins, so that a server may change it. */
+  origin: Origin = NOBODY;
   private depth = 0;
   private liveMark = 0;
   private outer: Outer | undefined;
   private poison: Error | undefined;
+  /** The records of a restore that the present operation has made. */
+  private restoration: Restoration | undefined;
   /** Pages that were written straight to the data file since the store was opened. */
   directPages = 0;
   private readonly resetListeners: (() => void)[] = [];
@@ -129,6 +147,22 @@ export class LiveTree extends TreeState implements LiveState {
     this.host.log.reserve(this.records.length + OPERATION_RESERVE + reserve);
     this.liveMark = this.host.free.liveMark;
     this.depth = 1;
+    if (this.records.count === 0) this.recordOrigin(this.outer?.origin ?? this.origin);
+  }
+
+  private recordOrigin({ uid, pid }: Origin): void {
+    if (pid === 0) return;
+    this.records.origin(uid, pid);
+    this.originCount = 1;
+  }
+
+  private get hasChanges(): boolean {
+    return this.records.count > this.originCount;
+  }
+
+  private forgetRecords(): void {
+    this.records.reset();
+    this.originCount = 0;
   }
 
   commit(): number {
@@ -139,34 +173,36 @@ export class LiveTree extends TreeState implements LiveState {
     }
     const lsn = this.append();
     this.depth = 0;
+    this.restoration = undefined;
     return lsn;
   }
 
   private append(): number {
     const { records } = this;
-    if (records.length === 0) return this.lsn;
+    if (!this.hasChanges) {
+      this.forgetRecords();
+      return this.lsn;
+    }
     const time = this.host.now();
     this.lsn = this.host.log.append(records.bytes, records.length, time);
     this.timeMicroseconds = time;
     this.host.changed();
-    records.reset();
+    this.forgetRecords();
     return this.lsn;
   }
 
   rollback(): void {
     assert(this.depth > 0, 'rollback without begin');
     if (--this.depth > 0) return;
+    this.restoration = undefined;
     if (this.outer !== undefined) {
       this.poison ??= new Error('an operation was rolled back');
       return;
     }
-    if (this.records.length === 0) {
-      this.host.free.releaseLive(this.liveMark);
-      return;
-    }
-    this.records.reset();
+    const { hasChanges } = this;
+    this.forgetRecords();
     this.host.free.releaseLive(this.liveMark);
-    this.recover();
+    if (hasChanges) this.recover();
   }
 
   /** Forgets what is in memory, half of a change perhaps, and recovers from the log. Not within an operation. */
@@ -175,8 +211,8 @@ export class LiveTree extends TreeState implements LiveState {
     for (const listener of this.resetListeners) listener();
   }
 
-  /** Opens an enclosing transaction: operations until its end take effect together or not at all. */
-  beginTransaction(): void {
+  /** Opens an enclosing transaction, for `origin`: operations until its end take effect together or not at all. */
+  beginTransaction(origin: Origin = NOBODY): void {
     if (this.outer !== undefined || this.depth > 0) {
       throw new LsnfsError('INVALID_INPUT', 'transactions do not nest');
     }
@@ -186,6 +222,7 @@ export class LiveTree extends TreeState implements LiveState {
       roots: this.trees().map((tree) => ({ root: { ...tree.root }, pageCount: tree.pageCount })),
       counters: { ...this.counters },
       liveMark: this.host.free.liveMark,
+      origin,
     };
   }
 
@@ -220,7 +257,7 @@ export class LiveTree extends TreeState implements LiveState {
     this.outer = undefined;
     this.poison = undefined;
     this.depth = 0;
-    this.records.reset();
+    this.forgetRecords();
     this.pages.rollback(outer.savepoint);
     this.trees().forEach((tree, i) => {
       tree.root = outer.roots[i]!.root;
@@ -329,5 +366,32 @@ export class LiveTree extends TreeState implements LiveState {
   unmapData(inode: number, firstBlock: number, blockCount: number): number {
     this.records.unmap(inode, firstBlock, blockCount);
     return this.applyUnmap(inode, firstBlock, blockCount);
+  }
+
+  restoreTo(lsn: number): void {
+    const restoration = this.restoring();
+    this.records.restore(lsn);
+    restoration.restore(lsn);
+  }
+
+  restoreFrom(lsn: number): void {
+    const restoration = this.restoring();
+    this.records.restoreFrom(lsn);
+    restoration.restoreFrom(lsn);
+  }
+
+  takeInode(inode: number): void {
+    const restoration = this.restoring();
+    this.records.take(inode);
+    restoration.take(inode);
+  }
+
+  private restoring(): Restoration {
+    assert(this.depth > 0 && this.outer === undefined, 'a restore outside an operation of its own');
+    if (this.restoration === undefined) {
+      assert(!this.hasChanges, 'a restore comes before other changes');
+      this.restoration = new Restoration(this, this.host.past(), this.lsn);
+    }
+    return this.restoration;
   }
 }

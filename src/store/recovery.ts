@@ -38,6 +38,7 @@ import { LogReader } from '../wal/reader.ts';
 import { FIRST_LSN } from '../wal/segment.ts';
 import { applyTransaction } from './apply.ts';
 import { Catalog } from './catalog.ts';
+import type { PastStates } from './restore.ts';
 import type { TreeState } from './tree-state.ts';
 
 /** The valid slots of the control block. */
@@ -199,6 +200,12 @@ export interface ReplayHost {
   readonly limit: number;
   /** A transaction that named a snapshot was applied: its state is to become a version. */
   snapshotApplied(): void;
+  /** A transaction that restores something comes next: the state before it is to become a version … */
+  restoring(): void;
+  /** … and the state after it too. */
+  restored(): void;
+  /** The states that such a transaction needs. */
+  readonly past: PastStates;
   /** Something that was durable is not what it was; replay goes on. */
   damaged(message: string): void;
 }
@@ -235,6 +242,7 @@ export function replay(
   try {
     for (const transaction of reader) {
       let snapshots = 0;
+      let restores = false;
       if (!dataIsWhole(transaction.payload, data, buffer, confirm)) {
         result.reason = `the transaction that ends at ${transaction.endLsn} names data that was not written`;
         durableLsn ??= claimedDurable(directory, control, transaction.startLsn, knownDurableLsn);
@@ -249,23 +257,31 @@ export function replay(
         transaction.endLsn,
         transaction.timeMicroseconds,
         {
-          snapshot() {
-            snapshots++;
-          },
-          mapped(page, count) {
-            if (host.freeSpace.claim(page, count)) return;
-            throw new LsnfsError(
-              'CORRUPT_LOG',
-              `the log at ${transaction.startLsn} maps pages that are in use: ${page}`,
-              {
-                lsn: transaction.startLsn,
-                page,
-              },
-            );
+          past: host.past,
+          observer: {
+            snapshot() {
+              snapshots++;
+            },
+            restoring() {
+              restores = true;
+              host.restoring();
+            },
+            mapped(page, count) {
+              if (host.freeSpace.claim(page, count)) return;
+              throw new LsnfsError(
+                'CORRUPT_LOG',
+                `the log at ${transaction.startLsn} maps pages that are in use: ${page}`,
+                {
+                  lsn: transaction.startLsn,
+                  page,
+                },
+              );
+            },
           },
         },
       );
-      if (snapshots > 0) host.snapshotApplied();
+      if (restores) host.restored();
+      else if (snapshots > 0) host.snapshotApplied();
       result.endLsn = transaction.endLsn;
       result.previousChecksum = transaction.checksum;
       result.timeMicroseconds = transaction.timeMicroseconds;

@@ -76,3 +76,16 @@ export interface LiveState extends StateReader {
    */
   unmapData(inode: number, firstBlock: number, blockCount: number): number;
 }
+
+/**
+ * A live state that can be restored. The operation is one that the store was asked to make (`Store.restore`), and these
+ * are the first changes in it.
+ */
+export interface RestorableState extends LiveState {
+  /** The files become those of the state at an LSN; orphans of that state are the caller's to remove. */
+  restoreTo(lsn: number): void;
+  /** `takeInode` means the state at an LSN; after a `restoreTo` the present `lsn` is the state before that. */
+  restoreFrom(lsn: number): void;
+  /** The record, attributes and content of an inode become those of the other state. */
+  takeInode(inode: number): void;
+}

@@ -22,12 +22,12 @@ import { PageCache } from '../storage/page-cache.ts';
 import { InProcessLog } from '../wal/in-process-log.ts';
 import type { Log, LogOptions } from '../wal/log.ts';
 import { LogReader, type LogTransaction } from '../wal/reader.ts';
-import { applyTransaction } from './apply.ts';
 import type { Catalog } from './catalog.ts';
 import { Checkpoint, type Seal, TAIL_MINIMUM } from './checkpoint.ts';
 import { ClosedLog } from './closed-log.ts';
 import { DATA_NAME, type InitializeOptions, initializeStore } from './initialize.ts';
 import { type LiveHost, LiveTree } from './live-tree.ts';
+import { VersionsAndLog } from './past-states.ts';
 import { measureGarbage, type ReclaimResult, reclaim } from './reclaim.ts';
 import {
   type ControlSlots,
@@ -41,7 +41,7 @@ import {
 } from './recovery.ts';
 import { mergeSettings, SETTINGS_AT_OPEN, SETTINGS_NAME, type Settings } from './settings.ts';
 import { readSettingsFile, writeSettingsFile } from './settings-file.ts';
-import { TreeState } from './tree-state.ts';
+import type { TreeState } from './tree-state.ts';
 
 /** Free space of the host that is left to checkpoints and metadata when data is refused, in bytes. */
 const SPACE_RESERVE = 4 * 1024 * 1024;
@@ -137,6 +137,7 @@ export class Store {
   private changed = false;
   private lastSealLsn: number;
   private lastSealMs: number;
+  private isLogOpen = false;
   private lastSealDirectPages = 0;
   private timer: NodeJS.Timeout | undefined;
   private driving: Promise<void> | undefined;
@@ -233,6 +234,7 @@ export class Store {
     this.changed = this.recovered.transactions > 0 && this.live.lsn > this.lastSealLsn;
     if (this.readOnly) {
       this.log = new ClosedLog(this.recovered.endLsn, this.control.segmentSize, directory);
+      this.isLogOpen = true;
       return;
     }
     // Before the log is open, which would have to be closed again if this failed.
@@ -251,6 +253,7 @@ export class Store {
       dataDevice: this.data,
       commitIntervalMs: settings.commitIntervalMs,
     });
+    this.isLogOpen = true;
     if (options.background !== 'caller') this.startTimer();
   }
 
@@ -269,6 +272,7 @@ export class Store {
       get readOnly() {
         return self.readOnly || self.failure !== undefined;
       },
+      past: () => this.past(),
       relieve: () => {
         const { dirtyCount, pageSize } = this.live.pages;
         if (dirtyCount * pageSize > RELIEF_FACTOR * this.settings.checkpointDirtyBytes) this.relieve();
@@ -367,6 +371,11 @@ export class Store {
       },
       limit,
       snapshotApplied: () => this.seal(),
+      restoring: () => {
+        if (this.live.lsn > this.lastSealLsn) this.seal();
+      },
+      restored: () => this.seal(false, this.lastSealLsn),
+      past: this.past(),
       damaged: (message) => this.options.warn?.(message),
     });
   }
@@ -464,6 +473,13 @@ export class Store {
    * @throws LsnfsError NAME_TAKEN; INVALID_INPUT when name and message do not fit a page.
    */
   async createSnapshot(name: string, message: string): Promise<SnapshotRow> {
+    const row = this.nameState(name, message);
+    await this.log.sync(row.lsn);
+    return row;
+  }
+
+  /** Names and holds the present state. */
+  private nameState(name: string, message: string): SnapshotRow {
     this.admit();
     this.requireNoTransaction('make a snapshot');
     const key = Buffer.from(name, 'utf8');
@@ -482,12 +498,34 @@ export class Store {
       this.live.registry.delete(key);
       throw error;
     }
-    const { lsn } = row;
     this.live.registry.put(key, encodeSnapshotRow(row));
     this.changed = true;
     this.seal();
-    await this.log.sync(lsn);
     return row;
+  }
+
+  /**
+   * Names the present state, and then makes with `change`, as one transaction, the one that restores what is older. When
+   * `change` throws, nothing has happened. Durable when the promise resolves. Returns the name's row, and where the
+   * restored state begins.
+   * @throws as `createSnapshot`; what `change` throws
+   */
+  async restore(
+    name: string,
+    message: string,
+    change: () => void,
+  ): Promise<{ before: SnapshotRow; lsn: number }> {
+    const before = this.nameState(name, message);
+    try {
+      change();
+    } catch (error) {
+      if (this.failure === undefined) await this.deleteSnapshot(name);
+      throw error;
+    }
+    const { lsn } = this.live;
+    this.seal(false, before.lsn);
+    await this.log.sync(lsn);
+    return { before, lsn };
   }
 
   /**
@@ -585,8 +623,11 @@ export class Store {
     return this.live.lsn;
   }
 
-  /** Holds the present state for a checkpoint. No state is held twice: a version is known by its LSN. */
-  private seal(catalogOnly = false): void {
+  /**
+   * Holds the present state for a checkpoint. No state is held twice: a version is known by its LSN. `replaced`: the LSN
+   * of the version that a restore has replaced by the present state.
+   */
+  private seal(catalogOnly = false, replaced?: number): void {
     const { live } = this;
     const { generation, deaths } = live.pages.seal();
     const tree = (of: LiveTree['namespace']): TreeRef => ({ ...of.root, pageCount: of.pageCount });
@@ -600,7 +641,8 @@ export class Store {
       inodeCount: live.counters.inodes,
       dataPages: live.counters.dataPages,
     };
-    this.seals.push({ generation, root, deaths, liveMark: this.freeSpace.liveMark, catalogOnly });
+    const { liveMark } = this.freeSpace;
+    this.seals.push({ generation, root, deaths, liveMark, catalogOnly, replaced });
     this.changed = false;
     this.catalogChanged = false;
     this.lastSealLsn = live.lsn;
@@ -1088,31 +1130,37 @@ export class Store {
     return this.catalog.versionBeforeTime(timeMicroseconds);
   }
 
+  /** States before the present one, by what the catalog and the log have now. */
+  past(): VersionsAndLog {
+    return new VersionsAndLog({
+      cache: this.cache,
+      versionRoot: (lsn) => {
+        const row = this.catalog.versionBefore(lsn);
+        return row === undefined ? undefined : this.readRoot(row);
+      },
+      eachTransaction: (from, to, visit) => {
+        this.eachTransaction(from, to, (transaction) => {
+          visit(transaction);
+          return true;
+        });
+      },
+    });
+  }
+
   /**
    * The state at an LSN: the newest version at or before it with the log replayed on private pages.
    * The caller has checked that the LSN is within the range. What it leads to may be reclaimed: see `leaseState`.
    */
   openState(lsn: number): TreeState {
-    const row = this.catalog.versionBefore(lsn);
-    if (row === undefined)
-      throw new LsnfsError('NO_SUCH_STATE', `there is no version at or before LSN ${lsn}`, { lsn });
-    const root = this.readRoot(row);
-    const state = new TreeState(this.cache, root, false);
-    if (root.lsn < lsn) {
-      this.eachTransaction(root.lsn, lsn, (transaction) => {
-        const { payload, startLsn, endLsn, timeMicroseconds } = transaction;
-        applyTransaction(state, payload, startLsn, endLsn, timeMicroseconds);
-        return true;
-      });
-    }
-    return state;
+    return this.past().open(lsn);
   }
 
   /** The state at an LSN, as `openState`; what it leads to stays until it is released. */
   leaseState(lsn: number): { state: TreeState; release: () => void } {
-    const state = this.openState(lsn);
-    // The version that it is built on stays too: once it is dropped, all that the state alone holds is found with it.
-    const pins = [this.catalog.versionBefore(lsn)!.lsn, state.lsn];
+    const past = this.past();
+    const state = past.open(lsn);
+    // The versions that it is built on stay too: once one is dropped, all that the state alone holds is found with it.
+    const pins = [...past.used, state.lsn];
     for (const pin of pins) this.pins.set(pin, (this.pins.get(pin) ?? 0) + 1);
     this.settled = undefined;
     return {
@@ -1128,18 +1176,30 @@ export class Store {
     return decodeVersionRoot(page.bytes, row.root.number);
   }
 
-  /** Calls `visit` for each whole transaction in (from, to], until it returns false. */
-  eachTransaction(from: number, to: number, visit: (transaction: LogTransaction) => boolean): void {
+  /** Reads the whole transactions in (from, to]. Close it; the log stays where it is only while a `hold` lasts. */
+  readLog(from: number, to: number): LogReader {
+    // While the store is being opened the log is read that is to be replayed.
+    if (!this.isLogOpen) return this.logReader(from, to, to);
     // What is durable is in the files, also those of a log that has failed.
     if (to > this.log.durableLsn) this.log.flushToFiles();
-    const reader = new LogReader(this.directory, {
-      storeId: this.control.storeId,
-      segmentSize: this.control.segmentSize,
+    return this.logReader(from, to, Math.min(to, this.log.durableLsn));
+  }
+
+  private logReader(from: number, to: number, knownDurableLsn: number): LogReader {
+    const { storeId, segmentSize } = this.control;
+    return new LogReader(this.directory, {
+      storeId,
+      segmentSize,
       from,
       limit: to,
-      knownDurableLsn: Math.min(to, this.log.durableLsn),
+      knownDurableLsn,
       searchBehindEnd: false,
     });
+  }
+
+  /** Calls `visit` for each whole transaction in (from, to], until it returns false. */
+  eachTransaction(from: number, to: number, visit: (transaction: LogTransaction) => boolean): void {
+    const reader = this.readLog(from, to);
     try {
       for (const transaction of reader) if (!visit(transaction)) return;
     } finally {
@@ -1157,8 +1217,7 @@ export class Store {
     const { live, catalog, freeSpace } = this;
     let treePages = 1;
     for (const tree of live.trees()) treePages += tree.pageCount;
-    const catalogPages =
-      1 + catalog.versions.pageCount + catalog.lifetimes.pageCount + catalog.free.pageCount;
+    const catalogPages = 1 + catalog.trees().reduce((sum, tree) => sum + tree.pageCount, 0);
     const total = freeSpace.frontier;
     const free = freeSpace.freePages;
     const livePages = treePages + live.counters.dataPages;

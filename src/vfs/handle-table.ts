@@ -69,6 +69,11 @@ export class HandleTable {
     return this.opens.has(inode);
   }
 
+  /** The inodes that are open, each once. */
+  inodes(): Iterable<number> {
+    return this.opens.keys();
+  }
+
   /** The state was rebuilt: no Inode object is valid any more. */
   detach(): void {
     for (const handle of this.slots) if (handle !== undefined) handle.inode = null;

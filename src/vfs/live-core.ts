@@ -66,6 +66,7 @@ export class LiveCore extends Core {
   readonly orphans = new Set<number>();
   /** The time of the operation that is under way. */
   readonly time: Timestamp = { seconds: 0, nanoseconds: 0 };
+  private readonly rootOwner: { readonly uid: number; readonly gid: number };
   private readonly record: Buffer;
   private readonly bareRecord: Buffer;
   private readonly direntViews: Buffer[] = [];
@@ -74,10 +75,11 @@ export class LiveCore extends Core {
   constructor(state: LiveState, options: VfsOptions) {
     super(state, options);
     this.live = state;
+    this.rootOwner = options.rootOwner ?? { uid: 0, gid: 0 };
     this.record = Buffer.alloc(INODE_CONTENT + inlineMax(state.pageSize));
     this.bareRecord = this.record.subarray(0, INODE_CONTENT);
     for (let i = 0; i <= DIRENT_MAX; i++) this.direntViews.push(this.dirent.subarray(0, i));
-    state.onReset(() => this.reset());
+    state.onReset(() => this.forget());
   }
 
   begin(frees = false): void {
@@ -109,12 +111,12 @@ export class LiveCore extends Core {
     try {
       this.live.rollback();
     } finally {
-      this.reset();
+      this.forget();
     }
   }
 
   /** The state may be another than the one that was decoded. */
-  private reset(): void {
+  forget(): void {
     this.cache.clear();
     this.handles.detach();
     this.orphans.clear();
@@ -122,13 +124,13 @@ export class LiveCore extends Core {
   }
 
   /** Creates the root directory of a new store. */
-  createRoot({ uid, gid }: { readonly uid: number; readonly gid: number }): void {
+  createRoot(): void {
     this.begin();
     try {
       const root = new Inode(ROOT_INODE, this.live.pageSize);
       root.mode = S_IFDIR | 0o755;
-      root.uid = uid;
-      root.gid = gid;
+      root.uid = this.rootOwner.uid;
+      root.gid = this.rootOwner.gid;
       root.links = 2;
       root.parent = ROOT_INODE;
       this.setAllTimes(root);
@@ -305,6 +307,12 @@ export class LiveCore extends Core {
   /** Whether a handle or a client holds the inode. */
   isInUse(inode: number): boolean {
     return this.handles.isOpen(inode) || this.references.get(inode) > 0;
+  }
+
+  /** The inodes that a handle or a client holds, each once. */
+  *inUse(): Generator<number> {
+    yield* this.handles.inodes();
+    for (const inode of this.references.inodes()) if (!this.handles.isOpen(inode)) yield inode;
   }
 
   /** One name fewer; a directory's own two links go at once. Puts or removes the inode's record. */

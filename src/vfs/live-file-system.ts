@@ -7,7 +7,7 @@
  */
 import { FLAG_LINKABLE, MAX_FILE_SIZE, SYMLINK_MAX } from '../encoding/inode.ts';
 import { PosixError } from '../errors.ts';
-import type { LiveState } from '../store/state.ts';
+import type { LiveState, RestorableState, StateReader } from '../store/state.ts';
 import { inGroup, MAY_EXECUTE, MAY_WRITE, withoutPrivileges } from './caller.ts';
 import type { Timestamp } from './clock.ts';
 import { Content } from './content.ts';
@@ -37,8 +37,10 @@ import type { Handle } from './handle-table.ts';
 import type { Inode } from './inode-cache.ts';
 import { LiveCore } from './live-core.ts';
 import { checkOpenType, openMask } from './open-rules.ts';
+import { type PathRestorePlan, planPathRestore, restorePaths } from './path-restore.ts';
 import { ReadOperations } from './read-operations.ts';
 import { renameEntry } from './rename.ts';
+import { type ClientChanges, restoreAll } from './restore.ts';
 import { applyAttributes, checkAttributes } from './set-attributes.ts';
 import { removeXattr, setXattr } from './set-xattr.ts';
 
@@ -56,12 +58,29 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
     super(new LiveCore(state, options));
     this.content = new Content(state);
     // By the count and not by a look: the page with the root's record may be damaged, and the rest is to be served.
-    if (!state.readOnly && state.counters.inodes === 0)
-      this.core.createRoot(options.rootOwner ?? { uid: 0, gid: 0 });
+    if (!state.readOnly && state.counters.inodes === 0) this.core.createRoot();
   }
 
   get readOnly(): boolean {
     return this.core.live.readOnly;
+  }
+
+  /**
+   * Makes all files what they were at an LSN; `state` is the live state. What is open or known and did not exist then
+   * lives on without a name. Returns what a client that caches must be told.
+   */
+  restore(state: RestorableState, lsn: number): ClientChanges {
+    return restoreAll(this.core, state, lsn);
+  }
+
+  /** What a restore of some paths to a past state would do; to be done at once, or not. @throws PosixError ENOENT */
+  planRestore(state: RestorableState, past: StateReader, paths: readonly Buffer[]): PathRestorePlan {
+    return planPathRestore(state, past, paths);
+  }
+
+  /** As `restore`, for what is at some paths only. */
+  restorePaths(state: RestorableState, plan: PathRestorePlan): ClientChanges {
+    return restorePaths(this.core, this.content, state, plan);
   }
 
   /** Removes what an earlier session had unlinked and still open. For the mount to call first. */

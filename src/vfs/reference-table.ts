@@ -24,6 +24,11 @@ export class ReferenceTable {
     return this.keys.byteLength + this.counts.byteLength;
   }
 
+  /** The inodes with references; none may be added meanwhile. */
+  *inodes(): Generator<number> {
+    for (const inode of this.keys) if (inode !== 0) yield inode;
+  }
+
   get(inode: number): number {
     const slot = this.slotOf(inode);
     return this.keys[slot] === inode ? this.counts[slot]! : 0;

@@ -48,7 +48,8 @@ import {
   TEMPORARY_BASE,
 } from '../../src/encoding/page.ts';
 import { CorruptPageError } from '../../src/errors.ts';
-import { Random, randomKey, testSeed } from './helpers.ts';
+import { seedOf } from '../helpers/random.ts';
+import { Random, randomKey } from './helpers.ts';
 
 function emptyLeaf(pageSize = 4096): Buffer {
   const b = Buffer.alloc(pageSize);
@@ -250,9 +251,7 @@ test('validation names what is wrong', (t) => {
 });
 
 test('random cells: a page equals a sorted list', (t) => {
-  const seed = testSeed();
-  t.log(`LSNFS_TEST_SEED=${seed}`);
-  const random = new Random(seed);
+  const random = new Random(seedOf(t, 'tree'));
   for (let round = 0; round < 60; round++) {
     const b = emptyLeaf(PAGE_SIZES[round % 3]);
     let list: { key: Buffer; value: Buffer }[] = [];
@@ -287,9 +286,7 @@ test('random cells: a page equals a sorted list', (t) => {
 });
 
 test('damaged pages: validation refuses them, or every accessor stays in bounds', (t) => {
-  const seed = testSeed();
-  t.log(`LSNFS_TEST_SEED=${seed}`);
-  const random = new Random(seed);
+  const random = new Random(seedOf(t, 'tree'));
   let accepted = 0;
   for (let round = 0; round < 20_000; round++) {
     const leaf = random.below(2) === 0;

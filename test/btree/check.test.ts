@@ -23,7 +23,8 @@ import { namespaceKey, TREE } from '../../src/encoding/keys.ts';
 import { NO_PAGE, PAGE_LEVEL, PAGE_TREE, type PageRef, sealPage } from '../../src/encoding/page.ts';
 import { CorruptPageError } from '../../src/errors.ts';
 import { MemoryPageSpace } from '../helpers/memory-page-space.ts';
-import { Random, testSeed } from './helpers.ts';
+import { seedOf } from '../helpers/random.ts';
+import { Random } from './helpers.ts';
 
 const COUNT = 4000;
 
@@ -172,9 +173,7 @@ test('a leaf where a branch belongs, and the other way round', (t) => {
 });
 
 test('trees made by a hostile hand: errors or answers, never a hang, never another error', (t) => {
-  const seed = testSeed();
-  t.log(`LSNFS_TEST_SEED=${seed}`);
-  const random = new Random(seed);
+  const random = new Random(seedOf(t, 'tree'));
   let errors = 0;
   for (let round = 0; round < 80; round++) {
     const { space, root } = stored(20 + random.below(100));

@@ -5,7 +5,8 @@ import { compareBytes } from '../../src/encoding/bytes.ts';
 import { namespaceKey, TREE } from '../../src/encoding/keys.ts';
 import { NO_PAGE } from '../../src/encoding/page.ts';
 import { MemoryPageSpace } from '../helpers/memory-page-space.ts';
-import { equalEntries, Model, Random, randomKey, testSeed } from './helpers.ts';
+import { seedOf } from '../helpers/random.ts';
+import { equalEntries, Model, Random, randomKey } from './helpers.ts';
 
 function filled(random: Random, count: number): { tree: BTree; model: Model; space: MemoryPageSpace } {
   const space = new MemoryPageSpace();
@@ -21,9 +22,7 @@ function filled(random: Random, count: number): { tree: BTree; model: Model; spa
 }
 
 test('seek, seekBefore, next and previous against a sorted list', (t) => {
-  const seed = testSeed();
-  t.log(`LSNFS_TEST_SEED=${seed}`);
-  const random = new Random(seed);
+  const random = new Random(seedOf(t, 'tree'));
   const { tree, model } = filled(random, 3000);
   const list = model.entries();
   const cursor = tree.cursor();
@@ -67,9 +66,7 @@ test('seek, seekBefore, next and previous against a sorted list', (t) => {
 });
 
 test('ranges', (t) => {
-  const seed = testSeed();
-  t.log(`LSNFS_TEST_SEED=${seed}`);
-  const random = new Random(seed);
+  const random = new Random(seedOf(t, 'tree'));
   const { tree, model } = filled(random, 1500);
   const list = model.entries();
   for (let round = 0; round < 200; round++) {
@@ -93,9 +90,7 @@ test('ranges', (t) => {
 });
 
 test('a cursor goes on from its key whatever happens to the tree', (t) => {
-  const seed = testSeed();
-  t.log(`LSNFS_TEST_SEED=${seed}`);
-  const random = new Random(seed);
+  const random = new Random(seedOf(t, 'tree'));
   for (let round = 0; round < 20; round++) {
     const { tree, model, space } = filled(random, 500);
     const forward = round % 2 === 0;

@@ -6,7 +6,8 @@ import { compareBytes } from '../../src/encoding/bytes.ts';
 import { namespaceKey, TREE } from '../../src/encoding/keys.ts';
 import { NO_PAGE, PAGE_SIZES, type PageRef } from '../../src/encoding/page.ts';
 import { MemoryPageSpace } from '../helpers/memory-page-space.ts';
-import { Model, Random, randomKey, testSeed } from './helpers.ts';
+import { seedOf } from '../helpers/random.ts';
+import { Model, Random, randomKey } from './helpers.ts';
 
 function expectedDifferences(before: Model, after: Model, range: DiffRange): Difference[] {
   const keys = new Map<string, Buffer>();
@@ -26,9 +27,7 @@ function expectedDifferences(before: Model, after: Model, range: DiffRange): Dif
 
 for (const pageSize of PAGE_SIZES) {
   test(`the diff of random states with pages of ${pageSize} bytes equals that of their listings`, (t) => {
-    const seed = testSeed();
-    t.log(`LSNFS_TEST_SEED=${seed}`);
-    const random = new Random(seed + pageSize);
+    const random = new Random(seedOf(t, 'tree'));
     const space = new MemoryPageSpace(pageSize);
     const tree = new BTree(space, TREE.namespace, NO_PAGE, 0);
     const model = new Model();

@@ -13,12 +13,6 @@ import { namespaceKey } from '../../src/encoding/keys.ts';
 import type { PageRef } from '../../src/encoding/page.ts';
 import type { MemoryPageSpace } from '../helpers/memory-page-space.ts';
 
-/** The seed of this run: LSNFS_TEST_SEED repeats one. */
-export function testSeed(): number {
-  const given = process.env.LSNFS_TEST_SEED;
-  return given === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(given);
-}
-
 /** A small generator of random numbers (mulberry32). */
 export class Random {
   private state: number;

@@ -5,7 +5,8 @@ import { maxCellPayload } from '../../src/encoding/cells.ts';
 import { TREE } from '../../src/encoding/keys.ts';
 import { NO_PAGE, PAGE_SIZES, type PageRef } from '../../src/encoding/page.ts';
 import { MemoryPageSpace } from '../helpers/memory-page-space.ts';
-import { equalEntries, Model, Random, randomKey, reachable, testSeed } from './helpers.ts';
+import { seedOf } from '../helpers/random.ts';
+import { equalEntries, Model, Random, randomKey, reachable } from './helpers.ts';
 
 interface Kept {
   root: Readonly<PageRef>;
@@ -14,9 +15,7 @@ interface Kept {
 
 for (const pageSize of PAGE_SIZES) {
   test(`a tree of pages of ${pageSize} bytes equals its model, and so does every sealed root`, (t) => {
-    const seed = testSeed();
-    t.log(`LSNFS_TEST_SEED=${seed}`);
-    const random = new Random(seed + pageSize);
+    const random = new Random(seedOf(t, 'tree'));
     const space = new MemoryPageSpace(pageSize);
     const tree = new BTree(space, TREE.namespace, NO_PAGE, 0);
     let model = new Model();

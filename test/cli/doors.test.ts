@@ -52,6 +52,8 @@ async function makeStore(t: ExecutionContext): Promise<{ base: string; store: st
 }
 
 /** Uses the store as a program does that writes everything it can. */
+let uses = 0;
+
 async function use(store: string): Promise<void> {
   const database = await open(store, { warn: () => {} });
   await database.put('/g', Buffer.alloc(50_000, 1));
@@ -59,7 +61,7 @@ async function use(store: string): Promise<void> {
   await database.transaction((transaction) => {
     for (let i = 0; i < 110; i++) transaction.put(`/g${i}`, Buffer.alloc(20_000, i));
   });
-  await database.snapshots.create(`s${Math.random()}`.replace('.', '-'));
+  await database.snapshots.create(`s${uses++}`);
   await database.close();
 }
 

@@ -2,14 +2,31 @@
  * Tar archives: random trees of every type through export, import and GNU tar and back, archives that other programs
  * make, hostile and damaged ones, and the two commands.
  */
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
 import { Database, initialize, LsnfsError, MemoryDirectory } from '../../src/index.ts';
-import { type ExportPage, executeOperation } from '../../src/plugin/operations.ts';
+import { connectToStore } from '../../src/plugin/control-client.ts';
+import type { JsonObject } from '../../src/plugin/control-protocol.ts';
+import {
+  type ExportPage,
+  executeOperation,
+  type ImportEnd,
+  type ImportPage,
+} from '../../src/plugin/operations.ts';
 import { aclFromText } from '../../src/plugin/tar-acl.ts';
 import {
   dataSize,
@@ -20,11 +37,14 @@ import {
   type TarType,
 } from '../../src/plugin/tar-format.ts';
 import { TarReader } from '../../src/plugin/tar-reader.ts';
+import type { ChangeList } from '../../src/plugin/tree-changes.ts';
 import { Store } from '../../src/store/store.ts';
 import { COMMAND, lsnfs, lsnfsOutput, runProgram } from '../helpers/command-line.ts';
 import { mountTest } from '../helpers/mount-test.ts';
 import { MountedStore } from '../helpers/mounted-store.ts';
+import { PythonProgram } from '../helpers/mounting.ts';
 import { Random, seedOf } from '../helpers/random.ts';
+import { until } from '../helpers/waiting.ts';
 
 const IS_ROOT = process.getuid?.() === 0;
 const PAGE = 4096;
@@ -607,7 +627,7 @@ test('the commands on a store that is not mounted', async (t) => {
   t.is(quiet.stderr, '0\n');
 });
 
-mountTest('a mounted store is exported with all that programs wrote, and takes no archive', async (t) => {
+mountTest('a mounted store is exported with all that programs wrote', async (t) => {
   const mounted = await MountedStore.create(t);
   const content = 'y'.repeat(700_000);
   writeFileSync(join(mounted.mountpoint, 'file'), content);
@@ -616,7 +636,158 @@ mountTest('a mounted store is exported with all that programs wrote, and takes n
     env,
   });
   t.is(taken.stdout, content);
-  const refused = await lsnfs('import', mounted.mountpoint);
-  t.is(refused.code, 1);
-  t.regex(refused.stderr, /mounted: unmount it, or extract the archive with tar on the mount/);
+});
+
+/** An archive in pieces, as a client of the control socket sends it. */
+async function send(
+  execute: (args: JsonObject) => Promise<unknown>,
+  archive: Buffer,
+  path: string,
+  size: number,
+): Promise<ImportEnd> {
+  const { cursor } = (await execute({ path })) as ImportPage;
+  for (let at = 0; at < archive.length; at += size) {
+    await execute({ cursor, data: archive.subarray(at, at + size).toString('base64') });
+  }
+  return (await execute({ cursor, end: true })) as ImportEnd;
+}
+
+test('an archive in pieces is imported at its end, and who remembers names is told which changed', async (t) => {
+  const database = await victim(t);
+  const told: ChangeList[] = [];
+  database.onChange((changes) => told.push(changes));
+  const execute = (args: JsonObject) => executeOperation(database, 'import', args);
+  const archive = archiveOf([
+    item('old', {}, Buffer.alloc(20_000, 'n')),
+    item('new/deep/file', {}, Buffer.from('x')),
+    item('full', { type: 'directory', mode: 0o711 }),
+    hardlink('link', 'full/x'),
+  ]);
+  const inodeOf = (path: string) => database.stat(path)!.inode;
+  const [before, directory, linked] = [inodeOf('/in/old'), inodeOf('/in'), inodeOf('/in/full/x')];
+  const full = inodeOf('/in/full');
+  for (const size of [1000, archive.length]) {
+    const { lsn, entries, warnings, cursor } = await send(execute, archive, '/in', size);
+    t.is(lsn, database.lsn);
+    t.like(entries, { file: 2, directory: 1, hardlink: 1 });
+    t.deepEqual([warnings, cursor], [[], null]);
+    t.is(database.get('/in/old')?.toString(), 'n'.repeat(20_000));
+  }
+  t.is(told[0]!.everything, false);
+  t.deepEqual(
+    told[0]!.entries.map(({ parent, name }) => `${parent}/${Buffer.from(name)}`).sort(),
+    ['link', 'new', 'old', 'old'].map((name) => `${directory}/${name}`),
+    'what is in a new directory was known to nobody',
+  );
+  t.deepEqual([...told[0]!.inodes].sort(), [before, directory, linked, full].sort());
+  const { cursor } = (await execute({ path: '/in' })) as ImportPage;
+  await t.throwsAsync(execute({ cursor, data: '*' }), { code: 'INVALID_INPUT' });
+  await t.throwsAsync(execute({ cursor, data: 3 }), { code: 'INVALID_INPUT' });
+  await t.throwsAsync(execute({ cursor: 77, data: '' }), { code: 'INVALID_INPUT' });
+  await t.throwsAsync(execute({ path: '@latest/x' }), { code: 'INVALID_INPUT' });
+  await t.throwsAsync(executeOperation(database, 'read', { cursor }), { code: 'INVALID_INPUT' });
+  await t.throwsAsync(execute({ cursor, end: true }), { code: 'INVALID_INPUT' }, 'it went with that');
+  t.is(told.length, 2);
+});
+
+mountTest('a mounted store takes an archive as another does, and programs see it at once', async (t) => {
+  const mounted = await MountedStore.create(t);
+  const twin = await MountedStore.createUnmounted(t);
+  const lsnfsProgram = `'${process.execPath}' '${COMMAND}'`;
+  const { base, mountpoint } = mounted;
+  await mounted.shell(
+    `mkdir before after; cd before; mkdir d e was-directory; echo old > d/f; ln d/f d/hard; echo stays > d/stays; touch was-file
+     ln -s d was-link; chmod 700 e; cd ../after; mkdir d e was-file; head -c 300000 /dev/urandom > d/f; ln d/f d/second
+     echo x > was-file/x; echo y > was-directory; ln -s nowhere was-link; chmod 755 e; mkdir -p d/new/er; echo z > d/new/er/z
+     mknod e/pipe p; truncate -s 1M e/hole; chown 7:8 d/new
+     for tree in before after; do tar -C ../$tree -cf ../$tree.tar .; done`,
+    base,
+  );
+  const into = (target: string, tree: string) =>
+    mounted.shell(`${lsnfsProgram} import ${target} docs < ${tree}.tar`, base);
+  await into(mountpoint, 'before');
+  await into(twin.store, 'before');
+  const docs = join(mountpoint, 'docs');
+  // The kernel remembers all of it, and that there is no "new".
+  await mounted.listing(docs);
+  await mounted.shell('test ! -e d/new; cat d/f d/hard; ls -lR > /dev/null; stat d/f d/hard e', docs);
+  const program = new PythonProgram(
+    "import os\nf = os.open('d/f', os.O_RDWR); os.pwrite(f, b'OLD', 0); print('open'); input(); print(os.pread(f, 9, 0), os.fstat(f).st_nlink)",
+    docs,
+  );
+  t.teardown(() => program.end());
+  await program.line();
+  await into(mountpoint, 'after');
+  await into(twin.store, 'after');
+  const seen = await mounted.listing(docs);
+  t.is(await mounted.shell('cat was-file/x d/new/er/z was-directory d/hard', docs), 'x\nz\ny\nOLD\n');
+  program.go();
+  t.is(await program.line(), "b'OLD\\n' 1");
+  await program.end();
+  await mounted.shell('echo old > d/hard; touch -r d/stays d/hard', docs);
+  await twin.mount();
+  await twin.shell('echo old > d/hard; touch -r d/stays d/hard', join(twin.mountpoint, 'docs'));
+  const others = (lines: readonly string[]) => lines.filter((line) => !line.startsWith("b'/d/hard' "));
+  t.deepEqual(others(await mounted.listing(docs)), others(seen));
+  t.deepEqual(await mounted.listing(docs), await twin.listing(join(twin.mountpoint, 'docs')));
+});
+
+mountTest('a mounted store refuses what another does, and nothing of it is left', async (t) => {
+  const mounted = await MountedStore.create(t);
+  await mounted.shell(
+    'mkdir -p in/full; echo outside > outside; echo old > in/old; echo x > in/full/x; ln -s .. in/door',
+  );
+  const before = await mounted.listing(mounted.mountpoint);
+  const program = new PythonProgram(
+    "f = open('in/old', 'r'); print('open'); input(); print(f.read())",
+    mounted.mountpoint,
+  );
+  t.teardown(() => program.end());
+  await program.line();
+  const client = (await connectToStore(mounted.store))!;
+  t.teardown(() => client.close());
+  const execute = (args: JsonObject) => client.request('import', args);
+  const first = archiveOf([
+    item('first', {}, Buffer.alloc(50_000, 'x')),
+    item('old', {}, Buffer.from('new')),
+  ]);
+  for (const [what, archive, sentence] of HOSTILE) {
+    const error = await t.throwsAsync(
+      send(execute, archive, '/in', 1 << 18),
+      { instanceOf: LsnfsError },
+      what,
+    );
+    t.regex(error!.message, sentence, what);
+    const behind = Buffer.concat([first.subarray(0, 512 + 50_176 + 1024), archive]);
+    if (archive.length >= 512 && !/byte 0|cut off|gzip|empty|half/.test(sentence.source))
+      await t.throwsAsync(send(execute, behind, '/in', 1 << 18), { instanceOf: LsnfsError }, what);
+  }
+  t.deepEqual(await mounted.listing(mounted.mountpoint), before);
+  program.go();
+  t.is(await program.line(), 'old');
+});
+
+mountTest('an import whose client is killed midway leaves nothing', async (t) => {
+  const mounted = await MountedStore.create(t);
+  const archive = archiveOf([item('large', {}, Buffer.alloc(2_000_000, 'x'))]);
+  const child = spawn(process.execPath, [COMMAND, 'import', mounted.store], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+  });
+  t.teardown(() => child.kill('SIGKILL'));
+  child.stdin.on('error', () => {});
+  child.stdin.write(archive.subarray(0, 1_900_000));
+  const spools = () =>
+    readdirSync(`/proc/${mounted.pid}/fd`).filter((name) => {
+      try {
+        return readlinkSync(`/proc/${mounted.pid}/fd/${name}`) === `${mounted.store}/import (deleted)`;
+      } catch {
+        // It was closed between the two looks.
+        return false;
+      }
+    }).length;
+  await until('the archive arrives', () => spools() === 1);
+  child.kill('SIGKILL');
+  await until('it is let go of', () => spools() === 0);
+  t.false(existsSync(join(mounted.store, 'import')));
+  t.is(await mounted.shell('ls -A'), '');
 });

@@ -68,6 +68,14 @@ class TestDatabase implements OperableDatabase {
     throw new Error('not asked for here');
   }
 
+  restore(): never {
+    return this.unasked();
+  }
+
+  transaction(): never {
+    return this.unasked();
+  }
+
   get verifications(): never {
     throw new Error('not asked for here');
   }

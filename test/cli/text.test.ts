@@ -2,6 +2,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { LsnfsError } from '../../src/errors.ts';
 import { bytesOfText, textOfBytes } from '../../src/plugin/text.ts';
+import { seedOf } from '../helpers/random.ts';
 
 test('every name survives the way through text and JSON', (t) => {
   fc.assert(
@@ -9,6 +10,7 @@ test('every name survives the way through text and JSON', (t) => {
       const text = JSON.parse(JSON.stringify(textOfBytes(bytes))) as string;
       return bytesOfText(text).equals(bytes);
     }),
+    { seed: seedOf(t, 'names') },
   );
   t.pass();
 });

@@ -297,7 +297,7 @@ test('controldata shows both slots, and which one counts', async (t) => {
   const before = contentOf(store);
   const report = await lsnfsOutput('controldata', store);
   for (const line of [
-    /^format version: +2$/m,
+    /^format version: +3$/m,
     /^store fingerprint: +[0-9a-f]{8}$/m,
     /^page size: +4096$/m,
     /^log segment size: +1048576$/m,
@@ -342,13 +342,13 @@ test('a new store has one slot, and a newer format is said to be one', async (t)
   t.regex(report, /^slot 0 validity: +not valid: the slot was never written: it is all zeros$/m);
   const { crc32 } = await import('../../src/encoding/checksum.js');
   const slot = readFileSync(join(store, 'control')).subarray(CONTROL_SLOT_SIZE);
-  slot.writeUInt32LE(3, 8);
+  slot.writeUInt32LE(4, 8);
   slot.writeUInt32LE(crc32(slot, 0, CONTROL_SLOT_SIZE - 4), CONTROL_SLOT_SIZE - 4);
   patch(join(store, 'control'), CONTROL_SLOT_SIZE, slot);
   for (const command of ['controldata', 'waldump']) {
     const outcome = await lsnfs(command, store);
     t.is(outcome.code, 1);
-    t.regex(outcome.stderr, /format 3.*use a newer lsnfs/);
+    t.regex(outcome.stderr, /format 4.*use a newer lsnfs/);
   }
 });
 

@@ -17,6 +17,7 @@ import {
   shell,
   TREE_DATABASE_MODULE,
 } from '../helpers/mounting.ts';
+import { until } from '../helpers/waiting.ts';
 
 const mountTest = canMount() ? test.serial : test.serial.skip;
 if (!canMount()) test(`mounts are not tested: ${NO_MOUNT_REASON}`, (t) => t.pass());
@@ -106,21 +107,16 @@ mountTest('directories with many entries are listed whole, also while they shrin
 });
 
 mountTest('an fsync waits for the log while others are served', async (t) => {
-  const syncMs = 400;
-  await withMount(t, { databaseOptions: { syncMs } }, async (mnt) => {
-    const started = performance.now();
+  await withMount(t, { databaseOptions: { holdSyncs: true } }, async (mnt, handle) => {
     let synced = false;
     const fsync = shell('dd if=/dev/zero of=f bs=4k count=1 conv=fsync status=none', mnt).then(() => {
       synced = true;
     });
-    let served = 0;
-    while (!synced) {
-      await shell('echo x > g; cat g > /dev/null; rm g', mnt);
-      if (!synced) served++;
-    }
+    await until('the fsync waits', async () => Number(await handle.execute('waiting-syncs', 0)) > 0);
+    for (let round = 0; round < 5; round++) await shell('echo x > g; cat g > /dev/null; rm g', mnt);
+    t.false(synced);
+    await handle.execute('let-syncs-go', 0);
     await fsync;
-    t.true(performance.now() - started >= syncMs);
-    t.true(served > 3, `${served} rounds were served meanwhile`);
   });
 });
 
@@ -135,11 +131,14 @@ mountTest('commands run between requests, asynchronous ones too, and errors come
     t.deepEqual(results.slice(0, 2), ['waited', 'waited']);
     await t.throwsAsync(handle.execute('throw', 'this went wrong'), { message: 'this went wrong' });
     await load;
-    // Nobody asks for anything now, and a command is answered all the same.
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    const started = performance.now();
-    await handle.execute('wait', 5);
-    t.true(performance.now() - started < 500);
+    // Nobody asks for anything now, and a command is answered all the same: at once, on a machine that has the time.
+    let fastestMs = Infinity;
+    for (let i = 0; i < 50 && fastestMs >= 500; i++) {
+      const started = performance.now();
+      await handle.execute('wait', 5);
+      fastestMs = Math.min(fastestMs, performance.now() - started);
+    }
+    t.true(fastestMs < 500, `${fastestMs} ms`);
   });
 });
 
@@ -211,7 +210,7 @@ mountTest('a busy mount is not unmounted, unless lazily', async (t) => {
   try {
     const { store, mountpoint } = directories;
     const handle = await startMount({ store, mountpoint, databaseModule: TREE_DATABASE_MODULE });
-    const sleeper = spawn('sleep', ['60'], { cwd: mountpoint });
+    const sleeper = spawn('cat', { cwd: mountpoint });
     await t.throwsAsync(handle.unmount(), { message: /is in use.*fuser/ });
     sleeper.kill();
     await once(sleeper, 'close');

@@ -1,6 +1,7 @@
 /** Runs the compiled command line as people do, in a process of its own, without blocking this one. */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { LIMIT_MS } from './waiting.ts';
 
 export const COMMAND = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
 
@@ -27,7 +28,7 @@ export function runProgram(
       env: { ...process.env, LC_ALL: 'C', ...options.env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 60_000);
+    const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? LIMIT_MS);
     let stdout = '';
     let stderr = '';
     child.stdout.setEncoding('latin1').on('data', (text: string) => {

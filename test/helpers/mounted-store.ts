@@ -29,6 +29,7 @@ import type { Settings } from '../../src/store/settings.ts';
 import type { StateReader } from '../../src/store/state.ts';
 import { checkFileSystem } from '../../src/vfs/check.ts';
 import { COMMAND, lsnfs, type Outcome, runProgram } from './command-line.ts';
+import { LIMIT_MS } from './waiting.ts';
 
 /** A python program that is beside the tests' sources; the compiler does not copy it. */
 export function scriptPath(name: string): string {
@@ -215,12 +216,12 @@ export class MountedStore {
   }
 
   /** Runs a bash script, in the mount unless told otherwise; all its processes end with its time. */
-  run(script: string, cwd: string = this.mountpoint, timeoutMs = 60_000): Promise<Outcome> {
+  run(script: string, cwd: string = this.mountpoint, timeoutMs = LIMIT_MS): Promise<Outcome> {
     return runScript(script, cwd, timeoutMs);
   }
 
   /** The same; throws with its output unless it succeeds. Returns its standard output. */
-  async shell(script: string, cwd: string = this.mountpoint, timeoutMs = 60_000): Promise<string> {
+  async shell(script: string, cwd: string = this.mountpoint, timeoutMs = LIMIT_MS): Promise<string> {
     return this.succeed(await this.run(script, cwd, timeoutMs), script);
   }
 
@@ -303,5 +304,5 @@ function isRunning(pid: number): boolean {
 function runScript(script: string, cwd: string, timeoutMs: number): Promise<Outcome> {
   // timeout(1) has a process group of its own, and ends all of it.
   const words = ['-s', 'KILL', String(timeoutMs / 1000), 'bash', '-euo', 'pipefail', '-c', script];
-  return runProgram('timeout', words, { cwd, timeoutMs: timeoutMs + 2000 });
+  return runProgram('timeout', words, { cwd, timeoutMs: timeoutMs + 10_000 });
 }

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { whyNoMount } from '../../scripts/why-no-mount.ts';
+import { LIMIT_MS } from './waiting.ts';
 
 /** Why tests that need a mount are skipped, or undefined when they can run. */
 export const NO_MOUNT_REASON: string | undefined =
@@ -35,7 +36,7 @@ export function mountDirectories(): MountDirectories {
     cleanUp: () => {
       // Never waits for a server: a lazy unmount takes the mount away whoever serves it.
       for (let i = 0; i < 4; i++) {
-        if (spawnSync('umount', ['-l', '--', mountpoint], { stdio: 'ignore', timeout: 10_000 }).status !== 0)
+        if (spawnSync('umount', ['-l', '--', mountpoint], { stdio: 'ignore', timeout: 60_000 }).status !== 0)
           break;
       }
       rmSync(base, { recursive: true, force: true });
@@ -57,7 +58,7 @@ export function runProgram(
 ): Promise<ShellOutcome> {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, { cwd: options.cwd, env: { ...process.env, LC_ALL: 'C' } });
-    const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 60_000);
+    const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? LIMIT_MS);
     let stdout = '';
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -76,7 +77,7 @@ export function runProgram(
 }
 
 /** Runs a shell script in a directory; throws with its output when it fails. Returns its standard output. */
-export async function shell(script: string, cwd: string, timeoutMs = 60_000): Promise<string> {
+export async function shell(script: string, cwd: string, timeoutMs = LIMIT_MS): Promise<string> {
   const { code, stdout, stderr } = await runProgram('bash', ['-euc', script], { cwd, timeoutMs });
   if (code !== 0) throw new Error(`exit code ${code}\n${script}\n${stdout}\n${stderr}`);
   return stdout;

@@ -1,6 +1,6 @@
 /**
- * A database module for mounts of a tree in memory. Its "log" makes everything durable `syncMs` after it was asked
- * to, in background steps of the store thread.
+ * A database module for mounts of a tree in memory. Its "log" makes everything durable at once, or, for tests that look at
+ * who waits, in a background step of the store thread after the command `let-syncs-go`.
  */
 import { writeSync } from 'node:fs';
 import type { DatabaseModule, MountedDatabase } from '../../fuse/database.ts';
@@ -9,42 +9,39 @@ import { ROOT_CALLER, ROOT_INODE } from '../../src/vfs/file-system.ts';
 import { TreeVolume } from './tree-volume.ts';
 
 interface Deferred {
-  readonly at: number;
   readonly lsn: number;
   readonly descriptor: number;
   readonly ok: Uint8Array;
 }
 
 export interface TreeDatabaseOptions {
-  /** How long the log takes to sync. Default: 0, durable at once. */
-  readonly syncMs?: number;
+  /** Nothing is durable until the command `let-syncs-go`. */
+  readonly holdSyncs?: boolean;
   /** Fails to open. */
   readonly failToOpen?: string;
 }
 
 class TreeDatabase implements MountedDatabase {
   readonly volume = new TreeVolume();
-  private readonly syncMs: number;
+  private holdSyncs: boolean;
   private readonly deferred: Deferred[] = [];
   private durable = 0;
   private invalidate: (invalidation: Invalidation) => void = () => {};
 
   constructor(options: TreeDatabaseOptions) {
-    this.syncMs = options.syncMs ?? 0;
+    this.holdSyncs = options.holdSyncs ?? false;
   }
   deferReply(lsn: number, descriptor: number, ok: Uint8Array): void {
-    this.deferred.push({ at: Date.now() + this.syncMs, lsn, descriptor, ok });
+    this.deferred.push({ lsn, descriptor, ok });
   }
   durableLsn(): number {
-    return this.syncMs === 0 ? Number.MAX_SAFE_INTEGER : this.durable;
+    return this.holdSyncs ? this.durable : Number.MAX_SAFE_INTEGER;
   }
   hasBackgroundWork(): boolean {
-    return this.deferred.length > 0;
+    return this.deferred.length > 0 && !this.holdSyncs;
   }
   backgroundStep(): void {
-    const now = Date.now();
-    while (this.deferred.length > 0 && this.deferred[0]!.at <= now) {
-      const { lsn, descriptor, ok } = this.deferred.shift()!;
+    for (const { lsn, descriptor, ok } of this.deferred.splice(0)) {
       this.durable = Math.max(this.durable, lsn);
       writeSync(descriptor, ok);
     }
@@ -71,6 +68,11 @@ class TreeDatabase implements MountedDatabase {
         return this.content(text);
       case 'replace-behind-the-kernel':
         return this.replace(text);
+      case 'waiting-syncs':
+        return this.deferred.length;
+      case 'let-syncs-go':
+        this.holdSyncs = false;
+        return undefined;
       case 'wait':
         return new Promise((resolve) => setTimeout(() => resolve('waited'), Number(args)));
       case 'throw':

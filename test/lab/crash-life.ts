@@ -8,11 +8,12 @@
  */
 import { createHash, type Hash } from 'node:crypto';
 import type { DiskOperation, DiskOperationKind, SimulatedDisk } from '../../src/storage/simulated-disk.ts';
+import type { StateReader } from '../../src/store/state.ts';
 import type { LiveFileSystem } from '../../src/vfs/live-file-system.ts';
 import { PastFileSystem } from '../../src/vfs/past-file-system.ts';
 import { Random } from '../helpers/random.ts';
 import { type DiskView, initializeOn, type LabClock, type Layout, Machine, turn } from './crash-machine.ts';
-import { ModelTree, recordDigest, treeDigest } from './crash-model.ts';
+import { type ModelNode, ModelTree, recordDigest, treeDigest } from './crash-model.ts';
 import { seedFrom, Workload } from './crash-workload.ts';
 
 /** Operations before and after which there is always a crash. */
@@ -32,6 +33,7 @@ const ACTIONS_MAX = 80;
 /** Of the transactions larger than a segment one in so many is larger than a ring of 1 MiB. */
 const RING_ONE_IN = 10;
 const SNAPSHOTS = ['alpha', 'beta', 'gamma', 'delta'];
+const RESTORES = ['before-1', 'before-2'];
 
 /** What the laboratory found: a rule that does not hold. */
 export class LabFailure extends Error {}
@@ -268,7 +270,8 @@ export class Life {
     else if (what < 59) this.transact(random);
     else if (what < 72) this.promise('fsync', store.log.sync(store.live.lsn), store.live.lsn);
     else if (what < 77) await this.waitFor(store.commit(), random);
-    else if (what < 82) this.snapshot(random);
+    else if (what < 80) this.snapshot(random);
+    else if (what < 83) this.restore(random);
     else if (what < 87) {
       this.options.trace?.('  seal');
       store.requestCheckpoint();
@@ -358,6 +361,55 @@ export class Life {
     this.changed();
   }
 
+  /** Restores everything, or some paths, to any state that can be opened. */
+  private restore(random: Random): void {
+    const workload = this.workload!;
+    const { store } = this.machine!;
+    const fs = workload.fs as LiveFileSystem;
+    const name = RESTORES[random.below(RESTORES.length)]!;
+    if (store.snapshot(name) !== undefined) {
+      workload.last = `delete snapshot ${name}`;
+      this.promise('snapshot', store.deleteSnapshot(name), store.live.lsn);
+      this.changed();
+      return;
+    }
+    const targets = this.history.filter(({ lsn }) => lsn >= store.horizonLsn);
+    const { lsn, tree } = targets[random.below(targets.length)]!;
+    const isWhole = random.below(2) === 0;
+    const past = store.openState(lsn);
+    const plan = isWhole ? undefined : fs.planRestore(store.live, past, this.somePaths(past, random));
+    if (plan?.isEmpty === true) return;
+    const done = store.restore(name, '', () => {
+      workload.last = `name ${name} before a restore`;
+      this.changed();
+      if (plan === undefined) fs.restore(store.live, lsn);
+      else fs.restorePaths(store.live, plan);
+    });
+    workload.last = `restore ${isWhole ? 'all' : 'paths'} to ${lsn}`;
+    workload.restored();
+    this.promise('restore', done, store.live.lsn);
+    this.changed();
+    if (isWhole && workload.tree.digest() !== tree) throw new LabFailure(`what was restored is not ${lsn}`);
+  }
+
+  private somePaths(past: StateReader, random: Random): Buffer[] {
+    const then = ModelTree.of(new PastFileSystem(past, this.machine!.vfsOptions));
+    const paths: string[] = ['/'];
+    const collect = (node: ModelNode, path: string): void => {
+      for (const [name, child] of node.entries ?? []) {
+        paths.push(`${path}/${name}`);
+        collect(child, `${path}/${name}`);
+      }
+    };
+    collect(then.root, '');
+    collect(this.workload!.tree.root, '');
+    // Names directly below the root are directories above nothing, so that no path leads through a file.
+    const usable = paths.filter((path) => path.lastIndexOf('/') === 0 || path === '/');
+    return Array.from({ length: 1 + random.below(2) }, () =>
+      Buffer.from(usable[random.below(usable.length)]!),
+    );
+  }
+
   /** Retention at its worst: the horizon anywhere, and any versions dropped that need not be kept. */
   private retain(random: Random): void {
     const { store } = this.machine!;
@@ -369,6 +421,8 @@ export class Life {
       ...store.pinned,
       base,
       versions.at(-1)!,
+      // No state behind a restore is replayed from before it.
+      ...store.versions().flatMap(({ lsn, restored }) => (restored && lsn > base ? [lsn] : [])),
     ]);
     const dropped = versions.filter((lsn) => !kept.has(lsn) && random.below(3) > 0);
     this.options.trace?.(`  retain from ${base}, without ${dropped.join(', ')}`);

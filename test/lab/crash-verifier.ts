@@ -139,7 +139,8 @@ export class Verifier {
       else {
         const at = state;
         store.eachTransaction(at.lsn, entry.lsn, ({ payload, startLsn, endLsn, timeMicroseconds }) => {
-          applyTransaction(at, payload, startLsn, endLsn, timeMicroseconds);
+          const past = store.past();
+          applyTransaction(at, payload, startLsn, endLsn, timeMicroseconds, { past });
           return true;
         });
       }

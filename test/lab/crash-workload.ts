@@ -413,6 +413,17 @@ export class Workload {
     };
   }
 
+  /** The file system was restored: the model is what it shows now, with what is open and has no name any more. */
+  restored(): void {
+    this.tree = ModelTree.of(this.fs);
+    const named = new Map(this.tree.places().map(({ node }) => [node.inode, node]));
+    this.open = this.open.map(({ handle, node }) => {
+      const now = named.get(node.inode) ?? node;
+      if (now === node) node.links = 0;
+      return { handle, node: now };
+    });
+  }
+
   /** Closes what is open. */
   closeAll(): void {
     while (this.open.length > 0) this.close();

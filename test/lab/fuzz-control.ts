@@ -66,6 +66,8 @@ const OPERATIONS = [
   'list',
   'read',
   'diff',
+  'log',
+  'show',
   'closeCursor',
   'toString',
   '__proto__',
@@ -123,6 +125,13 @@ function likelyObject(m: Mutator): JsonObject {
   const args: JsonObject = { path: m.pick(PATHS), name: m.pick(['s', 't', '@s', '', 'lsn-1']) };
   if (m.chance(2)) args.from = m.pick(['s', '@live', 'lsn-64', '@latest', '64', '']);
   if (m.chance(4)) args.to = m.pick(['@s', 'live', '1/0', '@lsn-99999999']);
+  args.state = m.pick(['s', '@latest', 'lsn-64', '@1 second ago', '@live']);
+  if (m.chance(3)) args.since = m.pick(['s', '1 hour ago', 'lsn-64', '2026-11-22', '@latest', '-PT1M']);
+  if (m.chance(4)) args.until = m.pick(['@s', 'now', '64', '1 year ago']);
+  if (m.chance(3)) args.follow = m.chance(2);
+  if (m.chance(4)) args.limit = m.below(5);
+  if (m.chance(4)) args.transactions = m.chance(2);
+  if (m.chance(3)) delete args.path;
   if (m.chance(4)) args.paths = [m.pick(PATHS), m.pick(PATHS)];
   if (m.chance(4)) args.types = ['file', 'directory'];
   if (m.chance(4)) args.cursor = m.below(8);

@@ -38,7 +38,7 @@ import {
   encodeVersionRoot,
 } from '../../src/encoding/root.ts';
 import { xattrKeyNameEnd } from '../../src/encoding/xattr.ts';
-import { formatTime, parseTarget } from '../../src/history/targets.ts';
+import { formatTime, parseTarget, parseTypedTarget } from '../../src/history/targets.ts';
 import { DEFAULT_SETTINGS, parseSettings } from '../../src/store/settings.ts';
 import { type FuzzParser, find, StepLimit } from './fuzz-parser.ts';
 import type { Mutator } from './mutator.ts';
@@ -218,8 +218,9 @@ const extents = stateless('extents', 10, (mutator) => {
 
 function validRecords(mutator: Mutator): RecordWriter {
   const writer = new RecordWriter(4096);
+  if (mutator.chance(3)) writer.origin(1000, mutator.below(2 ** 32));
   for (let n = 1 + mutator.below(3); n > 0; n--) {
-    switch (mutator.below(10)) {
+    switch (mutator.below(13)) {
       case 0:
         writer.put(mutator.pick([1, 2, 3, 4] as const), Buffer.from('12345678key'), Buffer.from('value'));
         break;
@@ -246,6 +247,15 @@ function validRecords(mutator: Mutator): RecordWriter {
         break;
       case 8:
         writer.snapshotDelete('name');
+        break;
+      case 9:
+        writer.restore(64);
+        break;
+      case 10:
+        writer.restoreFrom(64);
+        break;
+      case 11:
+        writer.take(5);
         break;
       default:
         writer.checkpoint(64, 1e15, 2, 64, 9);
@@ -360,10 +370,14 @@ const TARGETS = [
   '2026-11-22T10:15:00.25+02:00',
   'name',
   '@lsn-5',
+  '10 minutes ago',
+  '1 day, 2h ago',
+  '-P1Y2M3DT4H5.5S',
 ];
 
 const targets = stateless('targets', 4, (mutator) => {
-  const target = parseTarget(mutator.mutate(Buffer.from(mutator.pick(TARGETS))).toString('utf8'));
+  const text = mutator.mutate(Buffer.from(mutator.pick(TARGETS))).toString('utf8');
+  const target = mutator.chance(2) ? parseTarget(text) : parseTypedTarget(text, () => false, 1e15);
   if (target.kind === 'lsn' && !(Number.isSafeInteger(target.lsn) && target.lsn >= 0))
     find(`LSN ${target.lsn}`);
   if (target.kind === 'time') {

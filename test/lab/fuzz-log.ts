@@ -19,6 +19,7 @@ import { LsnfsError } from '../../src/errors.ts';
 import { MemoryDirectory } from '../../src/storage/memory-device.ts';
 import { PageCache } from '../../src/storage/page-cache.ts';
 import { applyTransaction } from '../../src/store/apply.ts';
+import type { PastStates } from '../../src/store/restore.ts';
 import { TreeState } from '../../src/store/tree-state.ts';
 import { InProcessLog } from '../../src/wal/in-process-log.ts';
 import { LogReader } from '../../src/wal/reader.ts';
@@ -117,7 +118,7 @@ function addRecord(writer: RecordWriter, m: Mutator): void {
         return m.random.bytes(1 + m.below(267));
     }
   };
-  switch (m.below(9)) {
+  switch (m.below(13)) {
     case 0:
       writer.put(m.pick([1, 2, 2, 3, 5] as const), key(), m.random.bytes(m.below(m.chance(4) ? 3000 : 100)));
       break;
@@ -153,6 +154,18 @@ function addRecord(writer: RecordWriter, m: Mutator): void {
     case 7:
       writer.snapshot('n'.repeat(1 + m.below(255)), 1e15, 'm'.repeat(m.below(m.chance(3) ? 4096 : 20)));
       break;
+    case 8:
+      writer.restore(m.chance(3) ? m.below(2000) : 64);
+      break;
+    case 9:
+      writer.restoreFrom(m.chance(3) ? m.below(2000) : 64);
+      break;
+    case 10:
+      writer.take(inode);
+      break;
+    case 11:
+      writer.origin(m.below(2 ** 32), m.below(2 ** 32));
+      break;
     default:
       writer.snapshotDelete('n'.repeat(1 + m.below(255)));
   }
@@ -170,6 +183,12 @@ const TRANSACTIONS: FuzzParser = {
     device.truncate(5000 * 4096);
     const state = new TreeState(new PageCache(device, 4096, 1 << 20), TreeState.empty(64, 0), true);
     let lsn = 64;
+    // Every state of the past is the empty one.
+    const past: PastStates = {
+      versionRoot: () => TreeState.empty(64, 0),
+      replayFiles() {},
+      open: () => new TreeState(state.pages.cache, TreeState.empty(64, 0), false),
+    };
     return {
       step(m) {
         limit.reset();
@@ -180,7 +199,7 @@ const TRANSACTIONS: FuzzParser = {
         const start = lsn;
         lsn += 8 + payload.length;
         if (m.chance(10)) state.pages.seal();
-        tolerate(() => applyTransaction(state, payload, start, lsn, 1e15));
+        tolerate(() => applyTransaction(state, payload, start, lsn, 1e15, { past }));
         const target = Buffer.alloc(20_000);
         const read = (inode: number, offset: number): void => {
           try {

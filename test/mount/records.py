@@ -466,7 +466,7 @@ class Writer:
             return
         client = socket.socket(socket.AF_UNIX)
         try:
-            client.settimeout(2)
+            client.settimeout(60)
             client.connect(os.path.join(self.store, "control.sock"))
             client.sendall(b'{"id":1,"operation":"status","args":{}}\n')
             reply = b""

@@ -120,8 +120,9 @@ test('pages of superseded catalogs are not given out while they are held', async
     [...freeSpace.freeWithin(0, freeSpace.frontier)].some(
       (run) => page >= run.page && page < run.page + run.count,
     );
+  let changes = 0;
   const change = async (): Promise<void> => {
-    await database.put('/changing', String(Math.random()));
+    await database.put('/changing', `${changes++}`);
     await store.checkpoint();
   };
   for (let i = 0; i < 4; i++) await change();

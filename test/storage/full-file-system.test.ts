@@ -6,12 +6,12 @@ import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { LsnfsError } from '../../src/errors.ts';
 import type { Device } from '../../src/storage/device.ts';
 import { FileDirectory } from '../../src/storage/file-device.ts';
 import { mountTest, sayWhySkipped } from '../helpers/mount-test.ts';
+import { until } from '../helpers/waiting.ts';
 
 sayWhySkipped();
 
@@ -86,7 +86,7 @@ for (const [how, write] of Object.entries(WRITES)) {
       other.close();
       directory.remove('other');
       // The kernel may give its blocks back a moment later.
-      for (let i = 0; i < 500 && directory.freeBytes() < 300_000; i++) await sleep(10);
+      await until('there is room again', () => directory.freeBytes() >= 300_000);
       device.write(BLOCK, before, BLOCK, BLOCK);
       write(device, before.length, bytes);
       t.deepEqual(content(device), Buffer.concat([before, bytes]));

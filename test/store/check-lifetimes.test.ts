@@ -23,8 +23,29 @@ test('rows that come by death are found by page, however many there are', (t) =>
     );
     for (let i = 0; i < 200 && count > 0; i++) {
       const page = random.below(count * 5 + 10);
-      const expected = rows.findIndex((row) => row.page + row.count > page);
-      t.is(index.firstEndingAfter(page), expected < 0 ? count : expected);
+      const length = 1 + random.below(12);
+      const expected = rows.filter((row) => row.page < page + length && row.page + row.count > page);
+      t.deepEqual(index.within(page, length), expected);
     }
+  }
+});
+
+test('rows of pages that died more than once are all found', (t) => {
+  const random = new Random(seedOf(t, 'lives'));
+  const index = new LifetimeIndex();
+  const rows = Array.from({ length: 600 }, (_, i) => ({
+    page: 1 + random.below(400),
+    count: 1 + random.below(20),
+    birth: i,
+    death: i + 1,
+  }));
+  for (const row of rows) index.add(row);
+  for (const _step of index.sort());
+  for (let page = 0; page < 430; page++) {
+    const expected = rows.filter((row) => row.page < page + 3 && row.page + row.count > page);
+    t.deepEqual(
+      index.within(page, 3).sort((a, b) => a.death - b.death),
+      expected,
+    );
   }
 });

@@ -3,7 +3,7 @@
  * kept needs: not a page more, not a page less.
  */
 import test, { type ExecutionContext } from 'ava';
-import { TREE } from '../../src/encoding/keys.ts';
+import { inodeKey, TREE } from '../../src/encoding/keys.ts';
 import { History, type Lease } from '../../src/history/history.ts';
 import { MemoryDirectory } from '../../src/storage/memory-device.ts';
 import { checkStore } from '../../src/store/check.ts';
@@ -27,6 +27,16 @@ class Model {
     for (const [key, value] of this.values) copy.values.set(key, value);
     for (const [block, value] of this.blocks) copy.blocks.set(block, value);
     return copy;
+  }
+
+  /** The content of a file becomes what it is in the other. */
+  takeBlocks(inode: number, other: Model): void {
+    for (let block = 0; block < FILE_PAGES; block++) {
+      const key = `${inode}/${block}`;
+      const value = other.blocks.get(key);
+      if (value === undefined) this.blocks.delete(key);
+      else this.blocks.set(key, value);
+    }
   }
 }
 
@@ -69,7 +79,12 @@ class Run {
     this.settings = settings;
     Store.initialize(this.directory, { segmentSize: 65536, createdAtMicroseconds: this.seconds * 1e6 });
     this.open();
-    this.states.set(this.store.live.lsn, this.model.clone());
+    const { live } = this.store;
+    live.begin();
+    for (let inode = 1; inode <= INODES; inode++)
+      live.put(TREE.inodes, inodeKey(inode), Buffer.from('record'));
+    live.commit();
+    this.states.set(live.lsn, this.model.clone());
   }
 
   open(): void {
@@ -124,7 +139,7 @@ class Run {
   async step(): Promise<void> {
     const { random, store, history } = this;
     this.seconds += random.below(4);
-    const what = random.below(24);
+    const what = random.below(27);
     if (what < 12) this.change();
     else if (what < 15) for (let i = random.below(12); i >= 0; i--) store.backgroundStep(0);
     else if (what < 17) await store.checkpoint();
@@ -142,7 +157,41 @@ class Run {
       this.openLease();
     } else if (what < 23) {
       this.leases.splice(random.below(this.leases.length + 1), 1)[0]?.lease.release();
-    } else await this.restart();
+    } else if (what === 23) await this.restart();
+    else await this.restore();
+  }
+
+  /** Restores everything, or some of the files, to what a state was that can be opened. */
+  private async restore(): Promise<void> {
+    const { random, store, history } = this;
+    await store.commit();
+    const { oldest, newest } = history.range();
+    const versions = new Set(store.versions().map(({ lsn }) => lsn));
+    const lsns = [...this.states.keys()].filter(
+      (lsn) => (lsn >= oldest && lsn <= newest) || versions.has(lsn),
+    );
+    const lsn = lsns[random.below(lsns.length)];
+    if (lsn === undefined) return;
+    const target = this.states.get(lsn)!;
+    const isWhole = random.below(2) === 0;
+    const before = this.model.clone();
+    const taken = Array.from({ length: INODES }, (_, i) => i + 1).filter(() => random.below(3) === 0);
+    const { live } = store;
+    const restored = await store.restore(`before-${this.snapshotNumber++}`, '', () => {
+      live.begin();
+      if (isWhole) {
+        live.restoreTo(lsn);
+        this.model = target.clone();
+        live.restoreFrom(live.lsn);
+      } else live.restoreFrom(lsn);
+      for (const inode of taken) {
+        live.takeInode(inode);
+        this.model.takeBlocks(inode, isWhole ? before : target);
+      }
+      live.commit();
+    });
+    this.states.set(restored.before.lsn, before);
+    this.states.set(restored.lsn, this.model.clone());
   }
 
   private openLease(): void {

@@ -7,9 +7,9 @@ import { FileDirectory } from '../../src/storage/file-device.ts';
 import { MemoryDirectory } from '../../src/storage/memory-device.ts';
 import { InProcessLog } from '../../src/wal/in-process-log.ts';
 import { FIRST_LSN, listSegments } from '../../src/wal/segment.ts';
+import { seedOf } from '../helpers/random.ts';
 import {
   makeLog,
-  newSeed,
   randomFrom,
   randomPayload,
   readAll,
@@ -25,9 +25,7 @@ function openMemoryLog(): { directory: MemoryDirectory; log: InProcessLog } {
 }
 
 test('what is appended and synced is read back, over several lives and segments', async (t) => {
-  const seed = newSeed();
-  t.log(`seed ${seed}`);
-  const random = randomFrom(seed);
+  const random = randomFrom(seedOf(t, 'log'));
   const temporary = temporaryDirectory();
   t.teardown(temporary.remove);
   for (const directory of [new MemoryDirectory(), new FileDirectory(temporary.path)] as StorageDirectory[]) {

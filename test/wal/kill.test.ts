@@ -1,12 +1,13 @@
 import { spawn } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { FileDirectory } from '../../src/storage/file-device.ts';
-import { makeLog, newSeed, randomFrom, readAll, temporaryDirectory } from './log-fixture.ts';
+import { seedOf } from '../helpers/random.ts';
+import { until } from '../helpers/waiting.ts';
+import { makeLog, randomFrom, readAll, temporaryDirectory } from './log-fixture.ts';
 
 test('killed at any moment, a log keeps what it said was durable, in order', async (t) => {
-  const seed = newSeed();
-  t.log(`seed ${seed}`);
-  const random = randomFrom(seed);
+  const random = randomFrom(seedOf(t, 'log'));
   const temporary = temporaryDirectory();
   t.teardown(temporary.remove);
   const directory = new FileDirectory(temporary.path);
@@ -26,12 +27,10 @@ test('killed at any moment, a log keeps what it said was durable, in order', asy
     const exited = new Promise((resolve) => {
       child.once('close', resolve);
     });
-    await new Promise((resolve) => {
-      child.stdout.once('data', resolve);
-    });
-    await new Promise((resolve) => {
-      setTimeout(resolve, random() * 150);
-    });
+    // Each line is seven transactions; then any moment.
+    const lines = 3 + random() * 20;
+    await until(`${lines} lines`, () => output.split('\n').length > lines);
+    await sleep(random() * 20);
     child.kill('SIGKILL');
     await exited;
     const durable = Number(output.split('\n').at(-2));

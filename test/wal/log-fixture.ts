@@ -1,5 +1,4 @@
 /** Logs for tests: how one is made, recovered and read, whatever directory it lies in. */
-import * as crypto from 'node:crypto';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
@@ -22,11 +21,6 @@ export function randomFrom(seed: number): () => number {
     t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
     return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
   };
-}
-
-export function newSeed(): number {
-  const given = process.env.LSNFS_TEST_SEED;
-  return given === undefined ? crypto.randomInt(2 ** 31) : Number(given);
 }
 
 export function randomPayload(random: () => number, length: number): Uint8Array {

@@ -10,9 +10,9 @@ import { MemoryDirectory } from '../../src/storage/memory-device.ts';
 import { InProcessLog } from '../../src/wal/in-process-log.ts';
 import { findTransactionEnd } from '../../src/wal/reader.ts';
 import { FIRST_LSN, listSegments, segmentName } from '../../src/wal/segment.ts';
+import { seedOf } from '../helpers/random.ts';
 import {
   makeLog,
-  newSeed,
   randomFrom,
   randomPayload,
   readAll,
@@ -273,9 +273,7 @@ test('recovery that fails or is killed at any step can be done again', async (t)
 });
 
 test('random damage ends the log cleanly or is an error, and never makes a transaction', async (t) => {
-  const seed = newSeed();
-  t.log(`seed ${seed}`);
-  const random = randomFrom(seed);
+  const random = randomFrom(seedOf(t, 'log'));
   const payloads = Array.from({ length: 60 }, () => randomPayload(random, 1 + Math.floor(random() * 40_000)));
   const { directory, ends } = await write(payloads, (index) => index < 40 && random() < 0.2);
   // What comes after the last sync may be torn; damage before it is corruption.

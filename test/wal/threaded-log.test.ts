@@ -7,9 +7,9 @@ import type { LsnfsError } from '../../src/errors.ts';
 import { FileDirectory } from '../../src/storage/file-device.ts';
 import { listSegments } from '../../src/wal/segment.ts';
 import { ThreadedLog, type ThreadedLogOptions } from '../../src/wal/threaded-log.ts';
+import { seedOf } from '../helpers/random.ts';
 import {
   makeLog,
-  newSeed,
   randomFrom,
   randomPayload,
   readAll,
@@ -41,9 +41,7 @@ function blockUntil(what: () => boolean): boolean {
 }
 
 test('random transactions are read back, over several lives', async (t) => {
-  const seed = newSeed();
-  t.log(`seed ${seed}`);
-  const random = randomFrom(seed);
+  const random = randomFrom(seedOf(t, 'log'));
   const temporary = temporaryDirectory();
   t.teardown(temporary.remove);
   const directory = new FileDirectory(temporary.path);
@@ -291,7 +289,7 @@ test('a process that exits without closing is not held up, and loses nothing tha
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
   const script = new URL(`./exit-without-close.${extension}`, import.meta.url).pathname;
   const output = execFileSync(process.execPath, [script, temporary.path], {
-    timeout: 20_000,
+    timeout: 120_000,
     encoding: 'utf8',
   });
   const durable = Number(output);

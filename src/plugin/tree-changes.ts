@@ -1,0 +1,56 @@
+/**
+ * What a transaction changed in the live tree, for those who remember names and attributes: the kernel, on a mount.
+ *
+ * Numbers of inodes only grow, and nobody knows one that the transaction has made. So what happens in a new directory is
+ * nobody's business, and a tree that is put into a new place is one entry. Beyond a limit it is "everything".
+ */
+
+/** Names and inodes beyond which everything may have changed. */
+const CHANGES_MAX = 20_000;
+
+/** What changed other than through the mount. */
+export interface ChangeList {
+  /** Anything may have changed. */
+  readonly everything: boolean;
+  /** Names that appeared, vanished or mean another inode. */
+  readonly entries: readonly { readonly parent: number; readonly name: Uint8Array }[];
+  /** Inodes whose attributes, content or listing changed. */
+  readonly inodes: readonly number[];
+}
+
+export class TreeChanges {
+  private firstNew = Number.POSITIVE_INFINITY;
+  private everything = false;
+  private entries: { parent: number; name: Uint8Array }[] = [];
+  private readonly inodes = new Set<number>();
+
+  /** An inode was made under this name. */
+  created(parent: number, name: Uint8Array, inode: number): void {
+    this.firstNew = Math.min(this.firstNew, inode);
+    this.entry(parent, name);
+  }
+
+  /** The name leads to something else now, or to nothing. */
+  entry(parent: number, name: Uint8Array): void {
+    if (parent >= this.firstNew) return;
+    this.inode(parent);
+    if (!this.everything) this.entries.push({ parent, name: Uint8Array.from(name) });
+  }
+
+  /** Attributes, content or the count of links changed. */
+  inode(inode: number): void {
+    if (inode >= this.firstNew || this.everything) return;
+    this.inodes.add(inode);
+    if (this.entries.length + this.inodes.size < CHANGES_MAX) return;
+    this.everything = true;
+    this.entries = [];
+    this.inodes.clear();
+  }
+
+  /** Undefined when nothing changed. */
+  get list(): ChangeList | undefined {
+    const { everything, entries, inodes } = this;
+    if (!everything && entries.length === 0 && inodes.size === 0) return undefined;
+    return { everything, entries, inodes: [...inodes] };
+  }
+}
