@@ -35,6 +35,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<{ register(program: Comman
   retention: () => import('./commands/retention.ts'),
   range: () => import('./commands/range.ts'),
   gc: () => import('./commands/gc.ts'),
+  compact: () => import('./commands/compact.ts'),
   waldump: () => import('./commands/waldump.ts'),
   controldata: () => import('./commands/controldata.ts'),
   setup: () => import('./commands/setup.ts'),

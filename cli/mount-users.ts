@@ -8,7 +8,9 @@ import { systemErrorCode } from '../src/errors.ts';
 export interface MountUser {
   readonly pid: number;
   readonly command: string;
-  /** What it has there, the first that was found, and what that is to it: "its working directory /mnt/d". */
+  /** What of the mount it uses: the first path that was found, as the kernel tells it. */
+  readonly path: string;
+  /** The path with what it is to the process: "its working directory /mnt/d". */
   readonly what?: string;
 }
 
@@ -35,30 +37,32 @@ export function usersOfMount(mountpoint: string): MountUser[] {
   const users: MountUser[] = [];
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     if (Number(pid) === process.pid) continue;
-    const what = useOf(pid, isInside);
-    if (what === undefined) continue;
+    const use = useOf(pid, isInside);
+    if (use === undefined) continue;
     const command = orElse('?', () => readFileSync(`/proc/${pid}/comm`, 'utf8').trim());
-    users.push({ pid: Number(pid), command, what });
+    users.push({ pid: Number(pid), command, ...use });
   }
   return users;
 }
 
+type Use = Required<Pick<MountUser, 'path' | 'what'>>;
+
 /** What the process has inside, or undefined. */
-function useOf(pid: string, isInside: (path: string) => boolean): string | undefined {
+function useOf(pid: string, isInside: (path: string) => boolean): Use | undefined {
   const linkIn = (link: string) => {
     const path = orElse('', () => readlinkSync(`/proc/${pid}/${link}`));
     return isInside(path) ? path : undefined;
   };
   for (const [link, what] of LINKS) {
     const path = linkIn(link);
-    if (path !== undefined) return `${what} ${path}`;
+    if (path !== undefined) return { path, what: `${what} ${path}` };
   }
   for (const file of orElse<string[]>([], () => readdirSync(`/proc/${pid}/fd`))) {
     const path = linkIn(`fd/${file}`);
-    if (path !== undefined) return `${path} open`;
+    if (path !== undefined) return { path, what: `${path} open` };
   }
   const mapped = mappedPaths(orElse('', () => readFileSync(`/proc/${pid}/maps`, 'utf8'))).find(isInside);
-  return mapped === undefined ? undefined : `${mapped} mapped`;
+  return mapped === undefined ? undefined : { path: mapped, what: `${mapped} mapped` };
 }
 
 /** The paths in the text of /proc/PID/maps: the sixth field, which may have blanks. */

@@ -80,7 +80,7 @@ function formatResult(result: CollectionResult, open: readonly OpenState[]): str
   lines.push(`Horizon: LSN ${horizon.lsn}, ${formatTime(horizon.time)}: ${horizon.why}.`);
   lines.push(`Oldest version: LSN ${oldest.lsn}, ${formatTime(oldest.time)}: ${oldest.reasons.join(', ')}.`);
   for (const { lsn, by, processes } of open) {
-    const users = processes.length === 0 ? '' : ` (${describeUsers(processes)})`;
+    const users = processes.length === 0 ? '' : ` (${describeUsers(processes)}, at ${processes[0]!.path})`;
     lines.push(`Open: LSN ${lsn}, by ${[...new Set(by)].join(', ')}${users}.`);
   }
   return lines.map((text) => `${visible(text)}\n`).join('');

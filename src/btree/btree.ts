@@ -225,6 +225,23 @@ export class BTree {
     return true;
   }
 
+  /**
+   * Makes the pages on the way to a key, down to the last for which `isDue`, dirty copies, whose content is the same.
+   * Returns how many there are. @throws CorruptPageError, nothing having changed.
+   */
+  rewritePath(key: Uint8Array, isDue: (page: Page) => boolean): number {
+    if (this.rootRef.number === 0) return 0;
+    const { path } = this;
+    this.locate(key);
+    let depth = path.depth;
+    while (depth >= 0 && !isDue(path.pages[depth]!)) depth--;
+    if (depth < 0) return 0;
+    const due = path.pages.slice(0, depth + 1).filter(isDue).length;
+    this.touchPath(depth);
+    this.changes++;
+    return due;
+  }
+
   cursor(): Cursor {
     return new Cursor(this);
   }

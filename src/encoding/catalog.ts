@@ -184,6 +184,11 @@ export function encodeSnapshotRow(row: Readonly<SnapshotRow>): Buffer {
   return Buffer.concat([start, message, ...tags]);
 }
 
+/** The LSN of a snapshot whose row is bytes[start, start + length). */
+export function snapshotRowLsn(bytes: Uint8Array, start: number, length: number): number {
+  return new ByteReader(bytes, start, start + length, 'the row of a snapshot').u64();
+}
+
 export function decodeSnapshotRow(key: Uint8Array, value: Uint8Array): SnapshotRow {
   const reader = new ByteReader(value, 0, value.length, 'the row of a snapshot');
   const lsn = reader.u64();

@@ -9,13 +9,22 @@ import type { SnapshotRow } from '../encoding/catalog.ts';
 import { LsnfsError } from '../errors.ts';
 import type { StateReader } from '../store/state.ts';
 import type { Store } from '../store/store.ts';
-import { decide, type RetentionDecision } from './retention.ts';
+import {
+  decide,
+  decideInSteps,
+  type RetainedVersion,
+  type RetentionDecision,
+  type RetentionInput,
+  type RetentionReason,
+} from './retention.ts';
 import { checkHoldTag, formatTime, parseTarget, type Target } from './targets.ts';
 
 /** Bytes that a snapshot's message may have: with the longest name it fits a page of any size. */
 const SNAPSHOT_MESSAGE_MAX = 1024;
 /** History is not to take more than this, or a tenth of the file system, where nothing else is set. */
 const KEEP_SIZE_MAXIMUM = 10 * 1024 ** 3;
+/** Versions or snapshots listed between two yields when it is decided what is kept. */
+const STEP_ROWS = 64;
 /** States kept open without a lease. */
 const IDLE_STATES = 8;
 
@@ -32,6 +41,21 @@ export interface HeldState {
   readonly lsn: number;
   /** Who has it open, for people: "@nightly" for one who came by that name. */
   readonly holders: readonly string[];
+}
+
+/** Reasons for which a version is kept that end by themselves when the window has passed. */
+const PASSING: ReadonlySet<RetentionReason['kind']> = new Set([
+  'newest',
+  'base',
+  'window',
+  'restored',
+  'young',
+]);
+
+/** A version that is kept for longer than the window. */
+export interface PinningVersion {
+  readonly lsn: number;
+  readonly reasons: readonly RetentionReason[];
 }
 
 /** A pin on a state. Release it once. */
@@ -56,10 +80,12 @@ export class History {
 
   /** Where the window is to begin at the latest, in microseconds since 1970: history takes more room than it may. */
   private windowNotBefore = 0;
+  /** How often what was decided has been applied. */
+  private applied = 0;
 
   constructor(store: Store) {
     this.store = store;
-    if (!store.readOnly) store.onMaintenance(() => this.applyRetention());
+    if (!store.readOnly) store.onMaintenance(() => this.retentionSteps());
   }
 
   /** The LSNs between which every state can be opened, both included. */
@@ -158,16 +184,36 @@ export class History {
 
   /** What is kept, and why. */
   decideRetention(): RetentionDecision {
+    const steps = this.decisionSteps();
+    for (;;) {
+      const step = steps.next();
+      if (step.done === true) return step.value;
+    }
+  }
+
+  /**
+   * The same in steps, between which anything may happen. What is decided holds all the same, if only `Store.retain`
+   * leaves alone what is named or open by then: versions that have come since are not spoken of, those whose reasons
+   * have gone are kept too long, and no other reason can come to an old version, but by other settings and other
+   * decisions, of which the caller must know.
+   */
+  *decisionSteps(): Generator<void, RetentionDecision> {
     const { store } = this;
-    const input = {
-      versions: store.versions(),
-      snapshots: store.snapshots(),
-      pinned: store.pinned,
-      baseLsn: store.horizonLsn,
-      windowNotBefore: this.windowNotBefore,
-      nowMicroseconds: store.now(),
-    };
-    return decide(input, store.settings);
+    const newest = store.versionBefore(Number.MAX_SAFE_INTEGER - 1)!.lsn;
+    const versions: RetainedVersion[] = [];
+    for (let at = -1; ; yield) {
+      const rows = store.versionsAfter(at, STEP_ROWS);
+      for (const row of rows) if (row.lsn <= newest) versions.push(row);
+      at = rows.at(-1)?.lsn ?? at;
+      if (rows.length < STEP_ROWS || at > newest) break;
+    }
+    const snapshots: { name: string; lsn: number }[] = [];
+    for (const { name, lsn } of store.snapshotRows()) {
+      snapshots.push({ name, lsn });
+      if (snapshots.length % STEP_ROWS === 0) yield;
+    }
+    const input = { ...this.retentionInput(snapshots), versions };
+    return yield* decideInSteps(input, store.settings);
   }
 
   /** Lets go of what is not to be kept any more. Returns whether it could be done now: not amid a checkpoint. */
@@ -176,7 +222,72 @@ export class History {
     this.shortenWindow();
     const decision = this.decideRetention();
     onDecided(decision);
-    return this.store.retain(decision.baseLsn, decision.dropped);
+    return this.apply(decision);
+  }
+
+  /** The same in steps, of which the last waits until no checkpoint is under way. */
+  *retentionSteps(): Generator<void> {
+    this.releaseIdle();
+    this.shortenWindow();
+    for (;;) {
+      const { applied } = this;
+      const settings = JSON.stringify(this.store.settings);
+      const decision = yield* this.decisionSteps();
+      // Another may have been applied meanwhile, and the settings may be others: then this one says nothing.
+      const isValid = (): boolean =>
+        applied === this.applied && settings === JSON.stringify(this.store.settings);
+      let left = decision.dropped;
+      while (isValid()) {
+        // Any part of a decision holds as the whole does: the rest is only kept longer.
+        if (this.store.retain(decision.baseLsn, left.slice(0, STEP_ROWS))) {
+          left = left.slice(STEP_ROWS);
+          if (left.length === 0) {
+            this.applied++;
+            return;
+          }
+        }
+        yield;
+      }
+    }
+  }
+
+  private apply({ baseLsn, dropped }: RetentionDecision): boolean {
+    const isApplied = this.store.retain(baseLsn, dropped);
+    if (isApplied) this.applied++;
+    return isApplied;
+  }
+
+  /**
+   * The versions that hold their pages for longer than the window, with the reasons: what compaction cannot move. It is
+   * asked as if there were a newer version, which compaction makes.
+   */
+  pinningVersions(): PinningVersion[] {
+    const { store } = this;
+    const versions: RetainedVersion[] = store.versions();
+    const next = { lsn: store.live.lsn + 1, timeMicroseconds: store.now(), restored: false };
+    const { kept } = decide(
+      { ...this.retentionInput(store.snapshots()), versions: [...versions, next] },
+      store.settings,
+    );
+    const pinning: PinningVersion[] = [];
+    for (const { lsn } of versions) {
+      const reasons = (kept.get(lsn) ?? []).filter(({ kind }) => !PASSING.has(kind));
+      if (reasons.length > 0) pinning.push({ lsn, reasons });
+    }
+    return pinning;
+  }
+
+  private retentionInput(
+    snapshots: readonly { name: string; lsn: number }[],
+  ): Omit<RetentionInput, 'versions'> {
+    const { store } = this;
+    return {
+      snapshots,
+      pinned: store.pinned,
+      baseLsn: store.horizonLsn,
+      windowNotBefore: this.windowNotBefore,
+      nowMicroseconds: store.now(),
+    };
   }
 
   /** Closes all states that nobody uses. */

@@ -3,19 +3,23 @@
  *
  * Within the window (`keepWindowMs` back from now) every state can be opened: its base is the newest version from
  * before the window, and the log is kept from there on. Of the versions inside it only those are kept that replay
- * needs so as never to go through more than THIN_LOG_BYTES of log. Before the window single versions are kept, as restic's
+ * needs so as never to go through more than THIN_LOG_BYTES of log, and enough for its base to follow: without a version
+ * now and then, none would ever be old enough to be the next base while changes are few and checkpoints many. Before the window single versions are kept, as restic's
  * `forget` does: the last n of all, and the last one of each of the last n hours, days, weeks, months, years that
  * have one. Snapshots are kept until they are deleted, versions that somebody has open until they are closed, and what is
  * younger than `minRetentionMs` in any case.
  *
  * All calendar boundaries are in UTC, as all times that are shown are. Nothing here touches the store: `decide` is a
- * function of what there is.
+ * function of what there is. With thousands of versions it takes a while, so it comes in steps as well.
  */
 import { assert } from '../errors.ts';
 import type { Settings } from '../store/settings.ts';
 
 /** Log between two kept versions of the window, in bytes: opening a state replays no more. */
 export const THIN_LOG_BYTES = 8 * 1024 * 1024;
+
+/** Kept versions of the window lie at most so much of it apart, where there are that many. */
+const WINDOW_PARTS = 8;
 
 export type RetentionSettings = Pick<
   Settings,
@@ -62,20 +66,57 @@ export interface RetentionDecision {
   readonly dropped: readonly number[];
 }
 
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+
+/** Kinds of calendar periods, their settings, the number of the period that a time (in milliseconds) lies in, and its name. */
 const PERIODS = [
-  ['hourly', 'keepHourly', (time: Date) => time.toISOString().slice(0, 13)],
-  ['daily', 'keepDaily', (time: Date) => time.toISOString().slice(0, 10)],
-  ['weekly', 'keepWeekly', isoWeek],
-  ['monthly', 'keepMonthly', (time: Date) => time.toISOString().slice(0, 7)],
-  ['yearly', 'keepYearly', (time: Date) => time.toISOString().slice(0, 4)],
+  [
+    'hourly',
+    'keepHourly',
+    (ms: number) => Math.floor(ms / HOUR_MS),
+    (time: Date) => time.toISOString().slice(0, 13),
+  ],
+  [
+    'daily',
+    'keepDaily',
+    (ms: number) => Math.floor(ms / DAY_MS),
+    (time: Date) => time.toISOString().slice(0, 10),
+  ],
+  // The first of January 1970 was a Thursday.
+  ['weekly', 'keepWeekly', (ms: number) => Math.floor((Math.floor(ms / DAY_MS) + 3) / 7), isoWeek],
+  ['monthly', 'keepMonthly', monthNumber, (time: Date) => time.toISOString().slice(0, 7)],
+  [
+    'yearly',
+    'keepYearly',
+    (ms: number) => new Date(ms).getUTCFullYear(),
+    (time: Date) => time.toISOString().slice(0, 4),
+  ],
 ] as const;
+
+/** Versions or snapshots looked at between two yields. */
+const STEP = 128;
+
+type Keep = (lsn: number, reason: RetentionReason) => void;
 
 /** Decides for every version whether it is kept. */
 export function decide(input: RetentionInput, settings: RetentionSettings): RetentionDecision {
+  const steps = decideInSteps(input, settings);
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+  }
+}
+
+/** The same, in steps of bounded work. */
+export function* decideInSteps(
+  input: RetentionInput,
+  settings: RetentionSettings,
+): Generator<void, RetentionDecision> {
   const { versions, nowMicroseconds } = input;
   assert(versions.length > 0, 'a store has at least one version');
   const kept = new Map<number, RetentionReason[]>();
-  const keep = (lsn: number, reason: RetentionReason): void => {
+  const keep: Keep = (lsn, reason) => {
     const reasons = kept.get(lsn);
     if (reasons === undefined) kept.set(lsn, [reason]);
     else reasons.push(reason);
@@ -84,17 +125,27 @@ export function decide(input: RetentionInput, settings: RetentionSettings): Rete
   const base = versions[baseIndex]!;
   keep(versions.at(-1)!.lsn, { kind: 'newest' });
   keep(base.lsn, { kind: 'base' });
-  keepWithinWindow(versions.slice(baseIndex), keep);
-  for (const { name, lsn } of input.snapshots) keep(lsn, { kind: 'snapshot', name });
+  const apartMicroseconds = (settings.keepWindowMs * 1000) / WINDOW_PARTS;
+  yield* keepWithinWindow(versions, baseIndex, apartMicroseconds, keep);
+  for (const [i, { name, lsn }] of input.snapshots.entries()) {
+    keep(lsn, { kind: 'snapshot', name });
+    if (i % STEP === 0) yield;
+  }
   for (const lsn of input.pinned) keep(lsn, { kind: 'open' });
   const young = nowMicroseconds - settings.minRetentionMs * 1000;
-  for (const { lsn, timeMicroseconds } of versions) {
-    if (timeMicroseconds > young) keep(lsn, { kind: 'young' });
+  for (let i = versions.length - 1; i >= 0 && versions[i]!.timeMicroseconds > young; i--) {
+    keep(versions[i]!.lsn, { kind: 'young' });
+    if (i % STEP === 0) yield;
   }
-  keepByCalendar(versions, settings, keep);
-  const existing = new Set(versions.map(({ lsn }) => lsn));
+  yield* keepByCalendar(versions, settings, keep);
+  const existing = new Set<number>();
+  const dropped: number[] = [];
+  for (const [i, { lsn }] of versions.entries()) {
+    existing.add(lsn);
+    if (!kept.has(lsn)) dropped.push(lsn);
+    if (i % STEP === 0) yield;
+  }
   for (const lsn of kept.keys()) if (!existing.has(lsn)) kept.delete(lsn);
-  const dropped = versions.filter(({ lsn }) => !kept.has(lsn)).map(({ lsn }) => lsn);
   return { baseLsn: base.lsn, kept, dropped };
 }
 
@@ -109,45 +160,59 @@ function findBase(input: RetentionInput, settings: RetentionSettings): number {
   return index;
 }
 
-/** Keeps of the window what replay needs: `versions` begins with the base. */
-function keepWithinWindow(
+/** Keeps of the window what replay needs: it begins with the base. */
+function* keepWithinWindow(
   versions: readonly RetainedVersion[],
-  keep: (lsn: number, reason: RetentionReason) => void,
-): void {
-  let last = versions[0]!.lsn;
-  for (const [i, { lsn, restored }] of versions.entries()) {
-    if (i === 0) continue;
+  baseIndex: number,
+  apartMicroseconds: number,
+  keep: Keep,
+): Generator<void> {
+  let last = versions[baseIndex]!;
+  for (let i = baseIndex + 1; i < versions.length; i++) {
+    if (i % STEP === 0) yield;
+    const { lsn, restored } = versions[i]!;
     const next = versions[i + 1];
-    const needed = next !== undefined && next.lsn - last > THIN_LOG_BYTES;
+    const needed =
+      next !== undefined &&
+      (next.lsn - last.lsn > THIN_LOG_BYTES ||
+        next.timeMicroseconds - last.timeMicroseconds > apartMicroseconds);
     if (restored) keep(lsn, { kind: 'restored' });
     else if (needed) keep(lsn, { kind: 'window' });
     else continue;
-    last = lsn;
+    last = versions[i]!;
   }
 }
 
 /** Keeps the last version of each of the newest periods, and the newest versions of all. */
-function keepByCalendar(
+function* keepByCalendar(
   versions: readonly RetainedVersion[],
   settings: RetentionSettings,
-  keep: (lsn: number, reason: RetentionReason) => void,
-): void {
-  const newestFirst = versions.toReversed();
-  for (const [i, { lsn }] of newestFirst.slice(0, settings.keepLast).entries()) {
-    keep(lsn, { kind: 'last', period: String(i + 1) });
+  keep: Keep,
+): Generator<void> {
+  const oldestOfLast = Math.max(0, versions.length - settings.keepLast);
+  for (let i = versions.length - 1; i >= oldestOfLast; i--) {
+    keep(versions[i]!.lsn, { kind: 'last', period: String(versions.length - i) });
+    if (i % STEP === 0) yield;
   }
-  for (const [kind, setting, nameOf] of PERIODS) {
+  for (const [kind, setting, numberOf, nameOf] of PERIODS) {
     let left = settings[setting];
-    let before = '';
-    for (const { lsn, timeMicroseconds } of newestFirst) {
-      if (left === 0) break;
-      const period = nameOf(new Date(Math.floor(timeMicroseconds / 1000)));
+    let before = Number.NaN;
+    for (let i = versions.length - 1; i >= 0 && left > 0; i--) {
+      if (i % STEP === 0) yield;
+      const { lsn, timeMicroseconds } = versions[i]!;
+      const ms = Math.floor(timeMicroseconds / 1000);
+      const period = numberOf(ms);
       if (period === before) continue;
-      keep(lsn, { kind, period });
+      keep(lsn, { kind, period: nameOf(new Date(ms)) });
       before = period;
       left--;
     }
   }
+}
+
+function monthNumber(ms: number): number {
+  const time = new Date(ms);
+  return time.getUTCFullYear() * 12 + time.getUTCMonth();
 }
 
 /** The week of ISO 8601, like "2026-W48". */

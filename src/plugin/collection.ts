@@ -23,7 +23,7 @@ export interface CollectionResult extends HorizonReport {
 }
 
 /** How long the event loop is kept from turning while garbage is counted, in milliseconds. */
-const TURN_MS = 4;
+const TURN_MS = 1;
 
 /** One that runs. */
 export class CollectionJob {

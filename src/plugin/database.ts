@@ -26,6 +26,7 @@ import type { CheckReport } from '../vfs/verify.ts';
 import { StateVolume } from '../vfs/volume.ts';
 import type { Log, LogOptions } from '../wal/log.ts';
 import { Collections } from './collection.ts';
+import { Compactions } from './compaction-job.ts';
 import { type Comparison, compareStates, type DiffOptions } from './difference.ts';
 import {
   type LogListing,
@@ -211,6 +212,7 @@ export class Database {
   };
   readonly verifications: Verifications;
   readonly collections: Collections;
+  readonly compactions: Compactions;
   private readonly live: LiveFileSystem;
   private readonly changeListeners: ((changes: ClientChanges) => void)[] = [];
   private readonly view: Transaction;
@@ -259,6 +261,7 @@ export class Database {
     this.release = release;
     this.history = new History(store);
     this.collections = new Collections(store, this.history);
+    this.compactions = new Compactions(store, this.history);
     this.verifications = new Verifications(store, warn, server.background !== 'caller');
     this.vfsOptions = {
       statistics: () => this.statistics(),

@@ -18,6 +18,7 @@ import type { Store } from '../store/store.ts';
 import { type Attributes, O_RDONLY, ROOT_CALLER, type Volume } from '../vfs/file-system.ts';
 import type { CheckReport } from '../vfs/verify.ts';
 import type { CollectionJob, CollectionResult, Collections } from './collection.ts';
+import type { CompactionJob, CompactionProgress, CompactionReport, Compactions } from './compaction-job.ts';
 import { changeSetting, readSettings } from './configuration.ts';
 import type { JsonObject } from './control-protocol.ts';
 import { type Comparison, compareStates, type DiffEntry, type DiffStatistics } from './difference.ts';
@@ -61,6 +62,7 @@ export interface OperableDatabase {
   transaction<Result>(work: (transaction: Transaction) => Result): Promise<{ lsn: number; result: Result }>;
   readonly verifications: Verifications;
   readonly collections: Collections;
+  readonly compactions: Compactions;
   readonly history: History;
   readonly store: Store;
 }
@@ -158,6 +160,13 @@ export interface CollectionPage {
   readonly cursor: number | null;
 }
 
+/** The same of a compaction. */
+export interface CompactionPage {
+  readonly running: CompactionProgress | null;
+  readonly result: CompactionReport | null;
+  readonly cursor: number | null;
+}
+
 /** How long the next page of a check or a collection is waited for, in milliseconds. */
 const CHECK_PAGE_MS = 250;
 
@@ -170,6 +179,7 @@ interface Cursor {
   readonly job?: VerificationJob;
   readonly collection?: CollectionJob;
   readonly spool?: ImportSpool;
+  readonly compaction?: CompactionJob;
 }
 
 interface Cursors {
@@ -629,6 +639,29 @@ async function gc(database: OperableDatabase, args: JsonObject): Promise<Collect
   }
 }
 
+/** As `gc`: the first page starts a compaction; with `dryRun` it is all there is. */
+async function compact(database: OperableDatabase, args: JsonObject): Promise<CompactionPage> {
+  const number = cursorArgument(args);
+  if (number === undefined) {
+    if (args.dryRun === true) {
+      return { running: null, result: await database.compactions.preview(), cursor: null };
+    }
+    const compaction = database.compactions.start(args.fullSpeed === true);
+    const next = (): never => invalid("this cursor is a compaction's");
+    const cursor = keep(database, { next, close() {}, compaction });
+    return { running: compaction.describe(), result: null, cursor };
+  }
+  const job = cursorsFor(database).open.get(number)?.compaction;
+  if (job === undefined) return invalid('this cursor is of no compaction that is running');
+  try {
+    await endOrPage(job.done);
+    if (!job.isEnded) return { running: job.describe(), result: null, cursor: number };
+    return { running: null, result: await job.done, cursor: null };
+  } finally {
+    if (job.isEnded) cursorsFor(database).open.delete(number);
+  }
+}
+
 /** What is kept and why; without `dryRun` the rest is let go, and its pages are reclaimed in the background. */
 async function retention(database: OperableDatabase, args: JsonObject): Promise<RetentionReport> {
   const { history, store } = database;
@@ -730,6 +763,7 @@ const OPERATIONS = {
   range: (database) => reportRange(database),
   gc,
   restore: restoreOperation,
+  compact,
 } as const satisfies Record<string, Operation>;
 
 export type OperationName = keyof typeof OPERATIONS;
@@ -771,13 +805,15 @@ export function needsFlushedMount(name: string, args: JsonObject): boolean {
 
 /** Whether an operation depends on which states are open: what the kernel only remembers is let go of before it. */
 export function looksAtLeases(name: string, args: JsonObject): boolean {
-  return name === 'retention' || name === 'show' || (name === 'gc' && args.cursor === undefined);
+  const isFirst = args.cursor === undefined;
+  return name === 'retention' || name === 'show' || ((name === 'gc' || name === 'compact') && isFirst);
 }
 
 /** Whether an operation changes the store; the others can be done on one that is opened read-only. */
 export function changesStore(name: OperationName, args: JsonObject = {}): boolean {
   if (name === 'configSet' || name === 'snapshotHold' || name === 'snapshotRelease') return true;
   if (name === 'snapshotRename' || name === 'import') return true;
-  if (name === 'gc' || name === 'retention' || name === 'restore') return args.dryRun !== true;
+  if (name === 'gc' || name === 'compact' || name === 'retention' || name === 'restore')
+    return args.dryRun !== true;
   return name === 'commit' || name === 'snapshotCreate' || name === 'snapshotDelete';
 }

@@ -145,7 +145,7 @@ function reasonsOf(past: Past, { kept }: RetentionDecision): Map<number, string[
       case 'open':
         return `open by ${holders.get(lsn)?.join(', ') ?? 'a program'}`;
       case 'snapshot':
-        return `snapshot ${reason.name}`;
+        return nameOfSnapshot(past, reason.name);
       default:
         return `${reason.kind} ${reason.period}`;
     }
@@ -153,6 +153,12 @@ function reasonsOf(past: Past, { kept }: RetentionDecision): Map<number, string[
   return new Map(
     [...kept].map(([lsn, reasons]) => [lsn, [...new Set(reasons.map((reason) => inWords(reason, lsn)))]]),
   );
+}
+
+/** A snapshot with who holds it, if anybody does. */
+export function nameOfSnapshot({ store }: Pick<Past, 'store'>, name: string): string {
+  const holds = store.snapshot(name)?.holds ?? [];
+  return holds.length === 0 ? `snapshot ${name}` : `snapshot ${name}, held by ${holds.join(', ')}`;
 }
 
 /** Who has a state open that is, or is built on, a version. */

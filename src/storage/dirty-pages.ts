@@ -10,6 +10,13 @@
  * `superseded`; when that seal is written, the list says which pages died at it. A dirty page that nobody holds
  * simply goes.
  *
+ * Redirecting. When a checkpoint has written its pages, pages that the live line copied meanwhile may still name them by
+ * their temporary numbers. `visitDirty` goes through all that may, in steps, while the live line goes on. It rests on
+ * this invariant: from the beginning of a walk on, whoever reaches a dirty page reaches it through `get`, and `get`
+ * has it visited first. (So trees must forget their paths when a walk begins.) Cells are copied or moved only out of
+ * pages that were reached, so no number that has been settled gets into a page which was visited or is new, and when
+ * the walk has come by all others, none is left anywhere.
+ *
  * File data that is not yet in the data file lives here too, as pages with numbers from DATA_BASE on: a separate
  * range, so that pages of one sequential write get consecutive numbers and stay one extent.
  */
@@ -48,6 +55,18 @@ export interface Savepoint {
   readonly extents: number;
 }
 
+/** A walk over dirty pages that is under way. */
+interface Walk {
+  /** Generations of the pages that it visits: after the first, up to the second. */
+  readonly after: number;
+  readonly upTo: number;
+  readonly visit: (page: Page) => void;
+  readonly visited: Set<Page>;
+}
+
+/** Dirty pages looked at between two yields of a walk. */
+const WALK_STEP = 16;
+
 export class DirtyPages implements PageSpace {
   readonly pageSize: number;
   readonly cache: PageCache;
@@ -62,6 +81,7 @@ export class DirtyPages implements PageSpace {
   private deadDataPages: Page[] = [];
   private deadExtents: DeadExtent[] = [];
   private lost: LsnfsError | undefined;
+  private walk: Walk | undefined;
 
   constructor(cache: PageCache, tracking: boolean) {
     this.cache = cache;
@@ -83,6 +103,7 @@ export class DirtyPages implements PageSpace {
       const page = this.table.get(number);
       if (page === undefined && this.lost !== undefined) throw this.lost;
       assert(page !== undefined, `temporary page ${number} is gone`);
+      if (this.walk !== undefined) this.visit(page, this.walk);
       return page;
     }
     return this.cache.get(number, lsn, checksum);
@@ -177,6 +198,7 @@ export class DirtyPages implements PageSpace {
 
   /** Forgets every dirty page and every death: the line of change starts again from a version. */
   reset(): void {
+    this.walk = undefined;
     this.table.clear();
     this.superseded = [];
     this.deadDataPages = [];
@@ -251,8 +273,34 @@ export class DirtyPages implements PageSpace {
     this.table.delete(number);
   }
 
-  /** Dirty pages that became dirty after the given generation. */
-  *dirtySince(generation: number): Generator<Page> {
-    for (const page of this.table.values()) if (page.generation > generation) yield page;
+  /** The page that was given a temporary number, if that number still means one. */
+  lookUp(number: number): Page | undefined {
+    return this.table.get(number);
+  }
+
+  /**
+   * Calls `visit` once for each tree page that became dirty after `generation` and before the first step, in steps: when
+   * somebody reaches the page or when the walk comes by, whichever is first. Before the first step nobody may hold a page.
+   */
+  *visitDirty(generation: number, visit: (page: Page) => void): Generator<void> {
+    const walk: Walk = { after: generation, upTo: this.current++, visit, visited: new Set() };
+    this.walk = walk;
+    let seen = 0;
+    // A map goes through its entries in the order in which they came, and later ones are of later generations.
+    for (const page of this.table.values()) {
+      if (page.generation > walk.upTo) break;
+      this.visit(page, walk);
+      if (++seen % WALK_STEP === 0) yield;
+      if (this.walk !== walk) return;
+    }
+    this.walk = undefined;
+  }
+
+  private visit(page: Page, walk: Walk): void {
+    const { generation } = page;
+    if (generation <= walk.after || generation > walk.upTo || page.number >= DATA_BASE) return;
+    if (walk.visited.has(page)) return;
+    walk.visited.add(page);
+    walk.visit(page);
   }
 }

@@ -25,12 +25,16 @@ interface QuarantinedRun extends PageRun {
 
 /** Runs that are looked at for one allocation before the file is grown instead. */
 const SEARCH_LIMIT = 64;
+/** A bound for where pages are given out goes when the file is at most so many pages longer. */
+const BOUND_SLACK = 512;
 
 export class FreeSpace {
   /** Sorted by page, disjoint, not adjacent. */
   private readonly runs: PageRun[] = [];
   private quarantined: QuarantinedRun[] = [];
   private search = 0;
+  /** Pages from here on are given out only when nothing below fits: the file is to become shorter. */
+  private ceiling = Number.POSITIVE_INFINITY;
   /** First page that was never given out. */
   frontier: number;
   /** The frontier as of the newest checkpoint. */
@@ -86,30 +90,88 @@ export class FreeSpace {
   /** `count` consecutive pages. Returns the first. */
   allocate(count: number): number {
     assert(!this.isUnknown, 'nobody knows what is free');
-    const limit = Math.min(SEARCH_LIMIT, this.runs.length);
-    for (let i = 0; i < limit; i++) {
-      if (this.search >= this.runs.length) this.search = 0;
-      const run = this.runs[this.search]!;
-      if (run.count >= count) {
-        const page = run.page;
-        run.page += count;
-        run.count -= count;
-        this.freeCount -= count;
-        if (run.count === 0) this.runs.splice(this.search, 1);
-        return page;
-      }
-      this.search++;
-    }
+    const found = this.find(count, this.ceiling) ?? this.find(count, Number.POSITIVE_INFINITY);
+    if (found !== undefined) return found;
     const page = this.frontier;
     this.frontier += count;
     return page;
   }
 
+  /** The next run that has `count` pages below a page: takes them and returns the first. */
+  private find(count: number, below: number): number | undefined {
+    const runs = below >= this.frontier ? this.runs.length : this.position(below);
+    const limit = Math.min(SEARCH_LIMIT, runs);
+    for (let i = 0; i < limit; i++) {
+      if (this.search >= runs) this.search = 0;
+      const run = this.runs[this.search]!;
+      if (Math.min(run.count, below - run.page) >= count) return this.takeFirst(this.search, count);
+      this.search++;
+    }
+    return undefined;
+  }
+
+  private takeFirst(index: number, count: number): number {
+    const run = this.runs[index]!;
+    const { page } = run;
+    run.page += count;
+    run.count -= count;
+    this.freeCount -= count;
+    if (run.count === 0) this.runs.splice(index, 1);
+    return page;
+  }
+
   /** Up to `count` consecutive pages: a shorter free run is better than a longer file. */
   allocateUpTo(count: number): PageRun {
-    const run = this.runs[this.search >= this.runs.length ? 0 : this.search];
-    const length = run === undefined ? count : Math.min(count, run.count);
+    const below = this.ceiling < this.frontier ? this.position(this.ceiling) : 0;
+    const run = this.runs[this.search >= (below || this.runs.length) ? 0 : this.search];
+    let length = count;
+    if (run !== undefined) {
+      const room = run.page < this.ceiling ? Math.min(run.count, this.ceiling - run.page) : run.count;
+      length = Math.min(count, room);
+    }
     return { page: this.allocate(length), count: length };
+  }
+
+  /** From now on pages from `page` on are given out only when nothing below fits. Infinity: no such bound. */
+  preferBelow(page: number): void {
+    this.ceiling = page;
+    this.search = 0;
+  }
+
+  /**
+   * Up to `count` consecutive pages for the live line, as low as can be and below the bound of `preferBelow`; undefined
+   * when there is none.
+   */
+  allocateLiveBelow(count: number): PageRun | undefined {
+    let best = -1;
+    let bestRoom = 0;
+    for (let i = 0; i < Math.min(SEARCH_LIMIT, this.runs.length) && bestRoom < count; i++) {
+      const run = this.runs[i]!;
+      const room = Math.min(run.count, this.ceiling - run.page);
+      if (room <= bestRoom) continue;
+      best = i;
+      bestRoom = room;
+    }
+    if (best < 0) return undefined;
+    const length = Math.min(count, bestRoom);
+    const run = { page: this.takeFirst(best, length), count: length };
+    this.liveAllocations.push({ ...run });
+    return run;
+  }
+
+  /** How many free pages that may be given out lie below each of these, which ascend. */
+  freeBelow(pages: readonly number[]): number[] {
+    let index = 0;
+    let free = 0;
+    return pages.map((page) => {
+      for (; index < this.runs.length; index++) {
+        const run = this.runs[index]!;
+        if (run.page + run.count > page) break;
+        free += run.count;
+      }
+      const run = this.runs[index];
+      return free + (run !== undefined ? Math.max(0, page - run.page) : 0);
+    });
   }
 
   /** A mark for `releaseLive` and `liveSince`: all that was given to the live line so far. */
@@ -155,6 +217,8 @@ export class FreeSpace {
     if (page === tail.page) this.runs.pop();
     else (tail as PageRun).count = page - tail.page;
     this.frontier = page;
+    // What the bound was for has been reached, but for a few pages.
+    if (page <= this.ceiling + BOUND_SLACK) this.ceiling = Number.POSITIVE_INFINITY;
   }
 
   /** Adds a free run. Adjacent runs are joined. */

@@ -21,6 +21,8 @@ export class PageCache {
   /** The clock: pages in order of arrival, holes where pages were dropped. */
   private readonly clock: (Page | undefined)[] = [];
   private hand = 0;
+  /** Pages that could not be written and are what their places are to hold; see `keep`. */
+  private readonly kept = new Map<number, Buffer>();
   /** Pages read from disk, for statistics. */
   reads = 0;
 
@@ -48,9 +50,10 @@ export class PageCache {
   }
 
   private read(number: number, lsn: number, checksum: number): Page {
-    const bytes = Buffer.allocUnsafeSlow(this.pageSize);
     const position = number * this.pageSize;
-    const got = this.device.read(position, bytes, 0, this.pageSize);
+    const kept = this.kept.get(number);
+    const bytes = kept ?? Buffer.allocUnsafeSlow(this.pageSize);
+    const got = kept?.length ?? this.device.read(position, bytes, 0, this.pageSize);
     this.reads++;
     if (got !== this.pageSize) {
       throw new CorruptPageError(
@@ -108,8 +111,35 @@ export class PageCache {
     for (let number = firstPage; number < firstPage + count; number++) this.pages.delete(number);
   }
 
+  /**
+   * Pages that a store which has failed could not write, and that its trees lead to already: they are read from here
+   * from now on. Their number is bounded by what a checkpoint queues.
+   */
+  keep(firstPage: number, pages: readonly Buffer[]): void {
+    for (const [i, bytes] of pages.entries()) this.kept.set(firstPage + i, bytes);
+  }
+
+  /** Reads pages one by one if some of them are kept. Returns whether they are. */
+  private readKept(page: number, count: number, target: Uint8Array, start: number): boolean {
+    let isKept = false;
+    for (let number = page; number < page + count; number++) isKept ||= this.kept.has(number);
+    if (!isKept) return false;
+    for (let i = 0; i < count; i++) {
+      const kept = this.kept.get(page + i);
+      const at = start + i * this.pageSize;
+      if (kept !== undefined) target.set(kept, at);
+      else this.readPages(page + i, 1, target, at);
+    }
+    return true;
+  }
+
   /** Reads pages of file data straight from the device; the caller verifies them against their extent. */
   readData(page: number, count: number, target: Uint8Array, start: number): void {
+    if (this.kept.size > 0 && this.readKept(page, count, target, start)) return;
+    this.readPages(page, count, target, start);
+  }
+
+  private readPages(page: number, count: number, target: Uint8Array, start: number): void {
     const position = page * this.pageSize;
     const length = count * this.pageSize;
     const got = this.device.read(position, target, start, length);

@@ -32,7 +32,7 @@ const CACHE_BYTES = 16 * 1024 * 1024;
 /** Damages that are listed; more are counted. */
 const DAMAGES_MAX = 1000;
 /** A frontier so many pages behind the end of the data file is not believed. */
-const FRONTIER_SLACK = 2 ** 31;
+const FRONTIER_SLACK = 2 ** 22;
 
 export interface StoreCheckOptions {
   /** Whether the log is verified (default). */

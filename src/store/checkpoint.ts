@@ -36,9 +36,9 @@ import {
   type TreeRef,
   type VersionRoot,
 } from '../encoding/root.ts';
-import { assert, LsnfsError } from '../errors.ts';
+import { assert } from '../errors.ts';
 import type { Device } from '../storage/device.ts';
-import { DATA_BASE, type DirtyPages, type SealedDeaths } from '../storage/dirty-pages.ts';
+import type { DirtyPages, SealedDeaths } from '../storage/dirty-pages.ts';
 import type { FreeSpace, PageRun } from '../storage/free-space.ts';
 import type { Page } from '../storage/page-space.ts';
 import type { Catalog } from './catalog.ts';
@@ -76,6 +76,8 @@ export const TAIL_MINIMUM = 512;
 const TAIL_SLACK = 128;
 /** Deaths entered in the catalog between two yields. */
 const STEP_ROWS = 256;
+/** Temporary numbers forgotten between two yields. */
+const STEP_FORGET = 2048;
 
 export class Checkpoint {
   private readonly live: LiveTree;
@@ -116,8 +118,8 @@ export class Checkpoint {
     yield* this.writeTree(pages, root.registry, lsn);
     const version = this.writeRoot((bytes) => encodeVersionRoot(bytes, root), lsn);
     this.writer.flush();
-    this.redirect();
     yield;
+    yield* this.redirect();
     const { replaced } = this.seal;
     const restored = replaced !== undefined;
     this.catalog.addVersion({ lsn, timeMicroseconds, root: version, dropped: false, restored });
@@ -132,15 +134,10 @@ export class Checkpoint {
     return { lsn, timeMicroseconds, catalog: this.writeCatalog(version, lsn), horizonLsn };
   }
 
-  /** Writes what has its place and waits in memory. For a checkpoint that is given up. Returns whether it could. */
-  flush(): boolean {
-    try {
-      this.writer.flush();
-      return true;
-    } catch (error) {
-      if (!(error instanceof LsnfsError)) throw error;
-      return false;
-    }
+  /** Lets what has its place and waits to be written be read from memory. For a checkpoint that is given up for good. */
+  keepUnwritten(): void {
+    const { page, pages } = this.writer.queued;
+    this.live.pages.cache.keep(page, pages);
   }
 
   /** Writes the dirty pages below `ref` and makes `ref` name their final places. */
@@ -229,28 +226,15 @@ export class Checkpoint {
     placeExtent(leaf, at, start.number, start.lsn);
   }
 
-  /** Pages that were copied after the seal may still hold temporary numbers that now have places. */
-  private redirect(): void {
+  /**
+   * Pages that were copied after the seal may still hold temporary numbers that now have places. See `DirtyPages` for
+   * why none is left when all have been visited, although the live line goes on meanwhile.
+   */
+  private *redirect(): Generator<void> {
     const { pages } = this.live;
-    for (const page of pages.dirtySince(this.seal.generation)) {
-      const { bytes } = page;
-      if (page.number >= DATA_BASE) continue;
-      if (isLeaf(bytes)) {
-        if (bytes[PAGE_TREE] !== TREE.inodes) continue;
-        for (let slot = 0, count = cellCount(bytes); slot < count; slot++) {
-          const at = this.temporaryExtent(bytes, slot);
-          if (at >= 0 && !isTemporary(pages.dataPage(extentPage(bytes, at)).number))
-            this.copyPlaces(pages, bytes, at);
-        }
-        continue;
-      }
-      for (let slot = 0, count = cellCount(bytes); slot < count; slot++) {
-        const child = childNumber(bytes, slot);
-        if (!isTemporary(child) || childChecksum(bytes, slot) !== 0) continue;
-        const target = pages.get(child, 0, 0);
-        if (!isTemporary(target.number)) setChild(bytes, slot, target.number, target.lsn, target.checksum);
-      }
-    }
+    // What trees and cursors have at hand they are to reach anew.
+    for (const tree of this.live.trees()) tree.root = { ...tree.root };
+    yield* pages.visitDirty(this.seal.generation, (page) => this.redirectPage(page.bytes));
     for (const tree of this.live.trees()) {
       const ref = { ...tree.root };
       redirectReference(pages, ref);
@@ -259,8 +243,32 @@ export class Checkpoint {
     for (const { root } of this.waiting()) {
       for (const ref of [root.namespace, root.inodes, root.registry]) redirectReference(pages, ref);
     }
-    for (const temporary of this.settled) pages.forgetTemporary(temporary);
+    for (let i = 0; i < this.settled.length; i++) {
+      if (i % STEP_FORGET === STEP_FORGET - 1) yield;
+      pages.forgetTemporary(this.settled[i]!);
+    }
     this.settled.length = 0;
+    yield;
+  }
+
+  private redirectPage(bytes: Buffer): void {
+    const { pages } = this.live;
+    if (isLeaf(bytes)) {
+      if (bytes[PAGE_TREE] !== TREE.inodes) return;
+      for (let slot = 0, count = cellCount(bytes); slot < count; slot++) {
+        const at = this.temporaryExtent(bytes, slot);
+        if (at >= 0 && !isTemporary(pages.dataPage(extentPage(bytes, at)).number))
+          this.copyPlaces(pages, bytes, at);
+      }
+      return;
+    }
+    for (let slot = 0, count = cellCount(bytes); slot < count; slot++) {
+      const child = childNumber(bytes, slot);
+      if (!isTemporary(child) || childChecksum(bytes, slot) !== 0) continue;
+      const target = pages.lookUp(child);
+      assert(target !== undefined, `temporary page ${child} is gone`);
+      if (!isTemporary(target.number)) setChild(bytes, slot, target.number, target.lsn, target.checksum);
+    }
   }
 
   /** When much is free at the end of the data file, the file is to end there. */

@@ -103,6 +103,11 @@ export class PageWriter {
     this.batchPages = 0;
   }
 
+  /** What is queued: the first page's number, and the pages that follow one another from there. */
+  get queued(): { readonly page: number; readonly pages: readonly Buffer[] } {
+    return { page: this.batchStart, pages: this.batch };
+  }
+
   /** Writes what is queued and gives back what was not used. */
   finish(): void {
     this.flush();

@@ -25,6 +25,8 @@ import type { Catalog } from './catalog.ts';
 
 /** Rows handled between two yields. */
 const STEP_ROWS = 64;
+/** Rows of versions that are only read between two yields. */
+const STEP_VERSIONS = 256;
 
 export interface ReclaimResult {
   versions: number;
@@ -75,19 +77,29 @@ export function* garbageBetween(
 }
 
 /**
- * Works off all versions that are marked as dropped. `points`: every LSN that is kept, ascending; the newest version
- * is one of them. `windowBase`: the version from which the oldest replay begins. `settledLsn`, at most that: deaths up to it
+ * Works off all versions that are marked as dropped. `pinned`: LSNs of states that are open; versions that are not dropped
+ * are kept too. Versions may be added and states opened between two steps: of what is looked at here they need
+ * nothing. `windowBase`: the version from which the oldest replay begins. `settledLsn`, at most that: deaths up to it
  * need not be looked at again. What is reclaimed is added to `result` as it goes on.
  */
 export function* reclaim(
   catalog: Catalog,
-  points: readonly number[],
+  pinned: readonly number[],
   windowBase: number,
   settledLsn: number,
   result: ReclaimResult = { versions: 0, pages: 0, rows: 0 },
 ): Generator<void, ReclaimResult> {
   const dropped: VersionRow[] = [];
-  for (const row of catalog.versionRows()) if (row.dropped) dropped.push(row);
+  const kept = new Set(pinned);
+  // Versions that are dropped from now on are for the next time.
+  catalog.hasDropped = false;
+  let seen = 0;
+  for (const row of catalog.versionRows()) {
+    if (row.dropped) dropped.push(row);
+    else kept.add(row.lsn);
+    if (++seen % STEP_VERSIONS === 0) yield;
+  }
+  const points = [...kept].sort((a, b) => a - b);
   const done = new Set<number>();
   const between = function* (lsn: number): Generator<void> {
     const { before, from } = neighbours(points, lsn);
@@ -95,7 +107,10 @@ export function* reclaim(
     done.add(from);
     yield* free(catalog, before, from, windowBase, result);
   };
-  for (const { lsn } of dropped) yield* between(lsn);
+  for (const [i, { lsn }] of dropped.entries()) {
+    yield* between(lsn);
+    if (i % STEP_VERSIONS === 0) yield;
+  }
   for (let lsn = catalog.reclaimedLsn + 1; lsn <= windowBase; ) {
     yield* between(lsn);
     lsn = (neighbours(points, lsn).from ?? windowBase) + 1;
@@ -107,8 +122,6 @@ export function* reclaim(
     result.pages++;
     if (result.versions % STEP_ROWS === 0) yield;
   }
-  // Others may have been dropped meanwhile.
-  catalog.hasDropped = [...catalog.versionRows()].some((row) => row.dropped);
   if (settledLsn > catalog.reclaimedLsn) catalog.reclaimedLsn = settledLsn;
   return result;
 }

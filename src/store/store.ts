@@ -2,6 +2,7 @@ import {
   decodeSnapshotRow,
   encodeSnapshotRow,
   type SnapshotRow,
+  snapshotRowLsn,
   type VersionRow,
 } from '../encoding/catalog.ts';
 import { maxCellPayload } from '../encoding/cells.ts';
@@ -25,6 +26,7 @@ import { LogReader, type LogTransaction } from '../wal/reader.ts';
 import type { Catalog } from './catalog.ts';
 import { Checkpoint, type Seal, TAIL_MINIMUM } from './checkpoint.ts';
 import { ClosedLog } from './closed-log.ts';
+import { type CompactionHost, type CompactionOptions, type CompactionOutcome, compact } from './compactor.ts';
 import { DATA_NAME, type InitializeOptions, initializeStore } from './initialize.ts';
 import { type LiveHost, LiveTree } from './live-tree.ts';
 import { VersionsAndLog } from './past-states.ts';
@@ -64,6 +66,12 @@ const MAINTENANCE_INTERVAL_MS = 30_000;
 const QUARANTINE_MAXIMUM = 64;
 /** Work done in one turn of the event loop while the store runs its own checkpoints, in milliseconds. */
 const TURN_MS = 4;
+/** The same where requests are served in between. */
+const SERVED_TURN_MS = 1;
+/** The share of the time that may be spent on deciding what is kept, in percent. */
+const DECIDING_PERCENT = 1;
+/** What is cut off the data file at a time, in bytes. */
+const CUT_BYTES = 64 * 1024 * 1024;
 
 export interface StoreOptions {
   readOnly?: boolean;
@@ -158,7 +166,17 @@ export class Store {
   /** The horizon that the newest slot of the control block records. */
   private durableHorizonLsn = 0;
   private maintainMs = Number.NEGATIVE_INFINITY;
-  private maintenance: (() => boolean) | undefined;
+  private maintenance: (() => Generator<void>) | undefined;
+  /** Deciding what is kept, under way, and when it may go on. */
+  private deciding: Generator<void> | undefined;
+  private decideMs = Number.NEGATIVE_INFINITY;
+  /** How often the live state has been recovered from the log while the store was open. */
+  private rebuilds = 0;
+  private named: { changes: number; lsns: ReadonlySet<number> } | undefined;
+  /** The log before it is to be removed, a segment at a time; 0: nothing is. */
+  private trimLsn = 0;
+  /** The data file is longer than it need be. */
+  private hasLooseEnd = false;
   /** What has been reclaimed since the store was opened. */
   readonly reclaimed: ReclaimResult = { versions: 0, pages: 0, rows: 0 };
   /** How many wait for reclaiming so much that its budget does not count. */
@@ -438,6 +456,7 @@ export class Store {
   }
 
   private recoverLive(): void {
+    this.rebuilds++;
     this.running = undefined;
     this.placing = undefined;
     this.seals.length = 0;
@@ -449,6 +468,7 @@ export class Store {
     this.catalog = catalog;
     this.freeSpace = freeSpace;
     this.reclaiming = undefined;
+    this.deciding = undefined;
     this.reclaimedBase = 0;
     this.settled = undefined;
     this.live.resetTo(opened.versionRoot);
@@ -608,6 +628,25 @@ export class Store {
     return rows.sort((a, b) => a.lsn - b.lsn);
   }
 
+  /** All snapshots, in no order, in steps between which there may be changes. */
+  snapshotRows(): Iterable<SnapshotRow> {
+    return mapped(this.live.registry.entries(), ({ key, value }) => decodeSnapshotRow(key, value));
+  }
+
+  /** The LSNs of all snapshots: listed anew when the registry has changed. */
+  private snapshotLsns(): ReadonlySet<number> {
+    const { registry } = this.live;
+    if (this.named?.changes !== registry.changes) {
+      const lsns = new Set<number>();
+      const cursor = registry.cursor();
+      for (let has = cursor.first(); has; has = cursor.next()) {
+        lsns.add(snapshotRowLsn(cursor.page.bytes, cursor.valueStart, cursor.valueLength));
+      }
+      this.named = { changes: registry.changes, lsns };
+    }
+    return this.named.lsns;
+  }
+
   snapshot(name: string): SnapshotRow | undefined {
     const key = Buffer.from(name, 'utf8');
     const value = this.live.registry.get(key);
@@ -676,7 +715,9 @@ export class Store {
       this.abandoned ||
       this.isDue() ||
       this.isReclaimDue() ||
-      this.isMaintenanceDue();
+      this.isDecidingDue() ||
+      this.trimLsn > 0 ||
+      this.hasLooseEnd;
     return hasWork && (this.postponed === undefined || this.monotonicMs() >= this.retryMs);
   }
 
@@ -757,7 +798,7 @@ export class Store {
         if (due && !this.hasRoomForCheckpoint()) return 'blocked';
         if (this.seals.length === 0 && due) this.seal(!this.changed);
         const next = this.seals.shift();
-        if (next === undefined) return this.maintain(end);
+        if (next === undefined) return this.maintainSafely(end);
         this.running = this.checkpointSteps(next);
       }
       try {
@@ -774,6 +815,16 @@ export class Store {
     return 'work';
   }
 
+  private maintainSafely(end: number): 'idle' | 'work' | 'blocked' {
+    try {
+      return this.maintain(end);
+    } catch (error) {
+      this.deciding = undefined;
+      this.reclaiming = undefined;
+      return this.giveUp(error);
+    }
+  }
+
   /**
    * A checkpoint cannot go on. Nothing on disk names what it has written, but the live state may name pages that have
    * their places and are not in the file.
@@ -787,8 +838,7 @@ export class Store {
       return 'blocked';
     }
     if (this.failed === undefined) this.fail(error);
-    // Reading is to go on: with those pages written after all, or with the state as it was.
-    this.abandoned = placing !== undefined && !placing.flush();
+    placing?.keepUnwritten();
     return 'idle';
   }
 
@@ -851,39 +901,73 @@ export class Store {
     this.maintainMs = Math.min(this.maintainMs, this.monotonicMs() + MAINTENANCE_MINIMUM_MS);
     if (this.holds.size > 0) return;
     this.freeSpace.releaseQuarantined(lsn);
-    this.log.trim(trimLsn);
-    this.cutTail();
+    this.trimLsn = trimLsn;
+    this.hasLooseEnd = true;
+    if (this.hasFreeTail) this.catalogChanged = true;
     // What was reclaimed can be given out when one more checkpoint is durable.
     if (this.freeSpace.quarantinedPages >= QUARANTINE_MAXIMUM) this.catalogChanged = true;
   }
 
-  /** Cuts free pages off the end of the data file. */
-  private cutTail(): void {
-    const { freeSpace, data } = this;
-    const { pageSize } = this.control;
-    const end = freeSpace.frontier * pageSize;
-    if (data.size() > end) data.truncate(end);
-    if ((freeSpace.tail?.count ?? 0) >= TAIL_MINIMUM) this.catalogChanged = true;
+  /** Whether the next checkpoint makes the data file shorter. */
+  private get hasFreeTail(): boolean {
+    return (this.freeSpace.tail?.count ?? 0) >= TAIL_MINIMUM;
   }
 
-  /** What is done when no checkpoint is: deciding what is kept, and reclaiming what is not. */
+  /** Cuts free pages off the end of the data file, some at a time. Returns whether there were any. */
+  private cutTail(): boolean {
+    if (!this.hasLooseEnd) return false;
+    const { freeSpace, data } = this;
+    const size = data.size();
+    const end = Math.max(freeSpace.frontier * this.control.pageSize, size - CUT_BYTES);
+    this.hasLooseEnd = size > end;
+    if (this.hasLooseEnd) data.truncate(end);
+    return this.hasLooseEnd;
+  }
+
+  /** Removes one segment of the log that nobody needs. Returns whether there was one. */
+  private trimLog(): boolean {
+    if (this.trimLsn === 0) return false;
+    // Whoever checks the store reads the log too: then it is seen to after the next checkpoint.
+    if (this.holds.size === 0 && this.log.trim(this.trimLsn, 1) > 0) return true;
+    this.trimLsn = 0;
+    return false;
+  }
+
+  /**
+   * What is done when no checkpoint is: deciding what is kept, reclaiming what is not, and giving back what the log and
+   * the data file need no more. One bounded piece at least, and more until `end`.
+   */
   private maintain(end: number): 'idle' | 'work' {
-    if (this.isMaintenanceDue()) {
-      this.maintainMs = this.monotonicMs() + MAINTENANCE_INTERVAL_MS;
-      this.maintenance?.();
+    if (this.trimLog() || this.cutTail()) return 'work';
+    if (this.isDecidingDue()) {
+      if (this.deciding === undefined) this.maintainMs = this.monotonicMs() + MAINTENANCE_INTERVAL_MS;
+      this.deciding ??= this.maintenance!();
+      const { isDone, ms } = this.work(this.deciding, end);
+      if (isDone) this.deciding = undefined;
+      this.decideMs = this.monotonicMs() + ms * (100 / DECIDING_PERCENT - 1);
+      return 'work';
     }
     if (!this.isReclaimDue()) return 'idle';
-    const start = this.monotonicMs();
     this.reclaiming ??= this.startReclaim();
-    let isDone = false;
-    do {
-      isDone = this.reclaiming.next().done === true;
-    } while (!isDone && this.monotonicMs() < end);
+    const { isDone, ms } = this.work(this.reclaiming, end);
     this.catalogChanged = true;
     if (isDone) this.reclaiming = undefined;
-    const now = this.monotonicMs();
-    this.reclaimMs = now + (now - start) * (100 / this.settings.gcIoBudget - 1);
+    this.reclaimMs = this.monotonicMs() + ms * (100 / this.settings.gcIoBudget - 1);
     return 'work';
+  }
+
+  /** Does steps until `end`. Returns whether these were the last, and how long they took. */
+  private work(steps: Generator<void, unknown>, end: number): { isDone: boolean; ms: number } {
+    const start = this.monotonicMs();
+    for (;;) {
+      const isDone = steps.next().done === true;
+      const now = this.monotonicMs();
+      if (isDone || now >= end) return { isDone, ms: now - start };
+    }
+  }
+
+  private isDecidingDue(): boolean {
+    return (this.deciding !== undefined || this.isMaintenanceDue()) && this.monotonicMs() >= this.decideMs;
   }
 
   private isMaintenanceDue(): boolean {
@@ -914,18 +998,85 @@ export class Store {
     this.admit(true);
     if (hurry) this.hurries++;
     try {
-      do await this.checkpoint();
-      while (this.maintenance?.() === false);
+      await this.checkpoint();
+      await this.decide();
       while (this.isReclaimNeeded()) {
         await this.driveWell();
         const pauseMs = hurry ? 0 : this.reclaimMs - this.monotonicMs();
         if (pauseMs > 0) await new Promise((resolve) => setTimeout(resolve, Math.min(pauseMs, 250)));
       }
       // The first lists it, the second gives it out, and cuts the end of the data file off.
-      for (let i = 0; i < 2; i++) await this.checkpointCatalog();
+      for (let i = 0; i < 2 || (i < 5 && this.hasFreeTail); i++) await this.checkpointCatalog();
     } finally {
       if (hurry) this.hurries--;
     }
+  }
+
+  /** Decides what is kept, at once. @throws as `collect` */
+  private async decide(): Promise<void> {
+    const steps = this.maintenance?.();
+    for (let end = performance.now() + this.turnMs; steps?.next().done === false; ) {
+      if (performance.now() < end) continue;
+      // What is decided is applied when no checkpoint is under way.
+      await this.driveWell();
+      await new Promise((resolve) => setImmediate(resolve));
+      end = performance.now() + this.turnMs;
+    }
+  }
+
+  /**
+   * Moves pages from the end of the data file into free space (compaction.ts). The file gets shorter when nothing that is
+   * kept holds the old places any more: see `collect`, to be called before and after. @throws as `collect`
+   */
+  async compact(options: CompactionOptions): Promise<CompactionOutcome> {
+    if (!options.dryRun) this.admit(true);
+    return compact(this.compactionHost(), options);
+  }
+
+  /** What compaction works on, for `compact` and the crash laboratory. */
+  compactionHost(): CompactionHost {
+    const self = this;
+    return {
+      get live() {
+        return self.live;
+      },
+      get catalog() {
+        return self.catalog;
+      },
+      get freeSpace() {
+        return self.freeSpace;
+      },
+      get data() {
+        return self.data;
+      },
+      get rebuilds() {
+        return self.rebuilds;
+      },
+      get turnMs() {
+        return self.turnMs;
+      },
+      get percent() {
+        return self.settings.gcIoBudget;
+      },
+      get isFull() {
+        return self.live.pages.dirtyCount * self.live.pageSize * 2 > self.settings.checkpointDirtyBytes;
+      },
+      get canMove() {
+        return !self.live.isChanging && self.live.lsn > self.lastSealLsn && self.failure === undefined;
+      },
+      get isQuiet() {
+        return self.running === undefined && self.seals.length === 0 && self.failure === undefined;
+      },
+      leaseNewest: () => this.leaseState(this.catalog.versionBefore(Number.MAX_SAFE_INTEGER - 1)!.lsn),
+      noteDataDirty: () => this.log.noteDataDirty(),
+      moved: () => {
+        this.changed = true;
+      },
+      movedOfCatalog: () => {
+        this.catalogChanged = true;
+      },
+      checkpoint: () => this.checkpointCatalog(),
+    };
   }
 
   /** Makes what has been decided about versions durable, and lists what has been reclaimed. @throws as `collect` */
@@ -968,11 +1119,9 @@ export class Store {
   private startReclaim(): Generator<void, ReclaimResult> {
     this.unpinned = false;
     this.reclaimedBase = this.catalog.horizonLsn;
-    const points = new Set(this.pins.keys());
-    for (const { lsn, dropped } of this.catalog.versionRows()) if (!dropped) points.add(lsn);
     return reclaim(
       this.catalog,
-      [...points].sort((a, b) => a - b),
+      [...this.pins.keys()],
       this.catalog.horizonLsn,
       this.settledLsn(),
       this.reclaimed,
@@ -980,11 +1129,21 @@ export class Store {
   }
 
   /**
-   * Called from time to time while the store is open for writing, when no checkpoint is under way. Returns whether what
-   * is kept could be decided.
+   * Called from time to time while the store is open for writing: steps that decide what is kept, and apply it.
    */
-  onMaintenance(maintenance: () => boolean): void {
+  onMaintenance(maintenance: () => Generator<void>): void {
     this.maintenance = maintenance;
+  }
+
+  /** Some of the versions after an LSN that can be opened, by LSN; fewer than `most` only at the end. */
+  versionsAfter(lsn: number, most: number): VersionRow[] {
+    const rows: VersionRow[] = [];
+    for (let at = lsn; rows.length < most; at = rows.at(-1)!.lsn) {
+      const row = this.catalog.versionAfter(at + 1);
+      if (row === undefined) break;
+      rows.push(row);
+    }
+    return rows;
   }
 
   /** All versions that can be opened, by LSN. */
@@ -996,21 +1155,29 @@ export class Store {
    * Every state from the version at `baseLsn` on can be opened; of the versions before the newest, those in `dropped`
    * go. Their pages are reclaimed in the background. Only between checkpoints: one that was sealed before would make
    * the decision durable without what it rests on (a snapshot that was deleted since). Returns whether it was done.
+   * The decision may be older than this moment: what a snapshot names by now, somebody has opened by now, or is gone
+   * already, is left as it is.
    */
   retain(baseLsn: number, dropped: readonly number[]): boolean {
     const { catalog } = this;
     if (this.running !== undefined || this.seals.length > 0) return false;
-    if (baseLsn > catalog.horizonLsn) {
-      const base = catalog.version(baseLsn)!;
+    const base = catalog.version(baseLsn);
+    if (base !== undefined && !base.dropped && base.lsn > catalog.horizonLsn) {
       catalog.horizonLsn = base.lsn;
       this.settled = undefined;
       catalog.horizonTimeMicroseconds = base.timeMicroseconds;
       this.catalogChanged = true;
     }
     if (dropped.length === 0) return true;
-    for (const lsn of dropped) catalog.addVersion({ ...catalog.version(lsn)!, dropped: true });
-    catalog.hasDropped = true;
-    this.catalogChanged = true;
+    const named = this.snapshotLsns();
+    for (const lsn of dropped) {
+      const row = catalog.version(lsn);
+      if (row === undefined || row.dropped || named.has(lsn) || this.pins.has(lsn)) continue;
+      if (lsn === catalog.horizonLsn) continue;
+      catalog.addVersion({ ...row, dropped: true });
+      catalog.hasDropped = true;
+      this.catalogChanged = true;
+    }
     return true;
   }
 
@@ -1089,7 +1256,7 @@ export class Store {
 
   private async driveToEnd(): Promise<void> {
     for (;;) {
-      const state = this.backgroundStep(TURN_MS);
+      const state = this.backgroundStep(this.turnMs);
       if (state === 'idle' || state === 'blocked') return;
       try {
         if (state === 'wait') await this.log.sync(this.waitingFor);
@@ -1099,6 +1266,11 @@ export class Store {
         return;
       }
     }
+  }
+
+  /** Where somebody steps the background work between requests, those do not wait for longer pieces of it either. */
+  private get turnMs(): number {
+    return this.options.background === 'caller' ? SERVED_TURN_MS : TURN_MS;
   }
 
   private startTimer(): void {
@@ -1283,6 +1455,10 @@ export class Store {
       this.writeControl({ ...this.control, sequence: this.control.sequence + 1, cleanShutdown: true });
     }
   }
+}
+
+function* mapped<From, To>(from: Iterable<From>, map: (item: From) => To): Generator<To> {
+  for (const item of from) yield map(item);
 }
 
 function noSuchSnapshot(name: string): LsnfsError {

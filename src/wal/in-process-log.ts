@@ -246,9 +246,9 @@ export class InProcessLog implements Log {
     );
   }
 
-  trim(lsn: number): number {
+  trim(lsn: number, most?: number): number {
     const tailStart = segmentOfEnd(this.durable, this.segmentSize) * this.segmentSize;
-    const removed = removeSegments(this.options.directory, this.segmentSize, Math.min(lsn, tailStart));
+    const removed = removeSegments(this.options.directory, this.segmentSize, Math.min(lsn, tailStart), most);
     this.firstSegment += removed;
     return removed;
   }

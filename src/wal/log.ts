@@ -60,8 +60,11 @@ export interface Log {
   syncData(): Promise<void>;
   /** The same with a callback, which comes as that of `onDurable` does. */
   onDataSynced(callback: DurabilityCallback): void;
-  /** Removes the segments that lie whole before `lsn`, but never the one the log ends in. Returns how many. */
-  trim(lsn: number): number;
+  /**
+   * Removes the segments that lie whole before `lsn`, `most` at a time (default: all), but never the one the log ends in.
+   * Returns how many.
+   */
+  trim(lsn: number, most?: number): number;
   /** After this returns, everything appended can be read from the segment files (it need not be durable). */
   flushToFiles(): void;
   /** Makes everything durable and releases threads and files. Rejects with the failure of a log that has failed. */

@@ -42,15 +42,26 @@ export function listSegments(directory: StorageDirectory, segmentSize: number): 
   return indexes.sort((a, b) => a - b);
 }
 
-/** Removes the segments all of whose LSNs lie before `lsn`. Returns how many. */
-export function removeSegments(directory: StorageDirectory, segmentSize: number, lsn: number): number {
+/**
+ * Removes the segments all of whose LSNs lie before `lsn`, the oldest first and `most` at a time. Returns how many. That
+ * they are gone is durable when no more are left to remove.
+ */
+export function removeSegments(
+  directory: StorageDirectory,
+  segmentSize: number,
+  lsn: number,
+  most = Number.POSITIVE_INFINITY,
+): number {
   let removed = 0;
+  let isMore = false;
   for (const index of listSegments(directory, segmentSize)) {
     if ((index + 1) * segmentSize > lsn) break;
+    isMore = removed === most;
+    if (isMore) break;
     directory.remove(segmentName(index, segmentSize));
     removed++;
   }
-  if (removed > 0) directory.syncDirectory(WAL_DIRECTORY);
+  if (removed > 0 && !isMore) directory.syncDirectory(WAL_DIRECTORY);
   return removed;
 }
 

@@ -402,9 +402,9 @@ export class ThreadedLog implements Log {
     this.wake();
   }
 
-  trim(lsn: number): number {
+  trim(lsn: number, most?: number): number {
     const tailStart = segmentOfEnd(this.durableLsn, this.segmentSize) * this.segmentSize;
-    const removed = removeSegments(this.options.directory, this.segmentSize, Math.min(lsn, tailStart));
+    const removed = removeSegments(this.options.directory, this.segmentSize, Math.min(lsn, tailStart), most);
     this.firstSegment += removed;
     return removed;
   }

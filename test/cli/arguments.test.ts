@@ -78,7 +78,7 @@ test('a failure is one sentence that cannot steer a terminal', (t) => {
 });
 
 test('who keeps a mount busy', (t) => {
-  const user = (pid: number) => ({ pid, command: `c${pid}` });
+  const user = (pid: number) => ({ pid, command: `c${pid}`, path: '/mnt' });
   t.is(describeUsers([user(1)]), 'c1 (1)');
   t.is(describeUsers([1, 2, 3, 4, 5].map(user)), 'c1 (1), c2 (2), c3 (3) and 2 more');
 });

@@ -84,6 +84,10 @@ class TestDatabase implements OperableDatabase {
     throw new Error('not asked for here');
   }
 
+  get compactions(): never {
+    throw new Error('not asked for here');
+  }
+
   get history(): never {
     throw new Error('not asked for here');
   }

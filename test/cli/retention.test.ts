@@ -190,17 +190,24 @@ mounted(
     await place.shell('rm -r d big; echo new > new');
     await lsnfsOutput('snapshot', 'delete', mountpoint, 'checkpoint');
     const held = await place.json<
-      CollectionResult & { open: { lsn: number; by: string[]; processes: { pid: number }[] }[] }
+      CollectionResult & { open: { lsn: number; by: string[]; processes: { pid: number; path: string }[] }[] }
     >('gc', mountpoint, '--full-speed');
     t.like(held.open, [{ lsn, by: [`@lsn-${lsn}`] }]);
-    t.true(held.open[0]!.processes.length > 0, JSON.stringify(held.open));
+    t.true(
+      held.open[0]!.processes.some(({ path }) => path.endsWith(`@lsn-${lsn}/d`)),
+      JSON.stringify(held.open),
+    );
     t.deepEqual(held.oldest.reasons, [`open by @lsn-${lsn}`]);
     await place.shell(`touch ${place.base}/go`);
     t.is(await holder, 'deep\ndeep\n');
     await place.shell('rm new');
     // The kernel lets go of what the program had a moment after it has ended.
     await until('nobody has the past open', async () => {
-      const freed = await place.json<CollectionResult & { open: unknown[] }>('gc', mountpoint, '--full-speed');
+      const freed = await place.json<CollectionResult & { open: unknown[] }>(
+        'gc',
+        mountpoint,
+        '--full-speed',
+      );
       return freed.open.length === 0;
     });
     const beyond = await place.run(`ls @lsn-${lsn}`);

@@ -77,6 +77,24 @@ test('of the window what replay needs is kept, and every version after a restore
   t.deepEqual(kept.get(step * 8), [{ kind: 'restored' }]);
 });
 
+test('the base follows the window, however many versions there are and however small the log', (t) => {
+  const settings = { ...NOTHING, keepWindowMs: HOUR };
+  let versions: RetainedVersion[] = [];
+  let baseLsn = 0;
+  for (let second = 0; second < 4 * 3600; second += 5) {
+    const timeMicroseconds = NOW + second * 1e6;
+    versions.push({ lsn: 64 + second * 8, timeMicroseconds, restored: false });
+    if (second % 60 !== 0) continue;
+    const decision = decide(input(versions, { baseLsn, nowMicroseconds: timeMicroseconds }), settings);
+    baseLsn = decision.baseLsn;
+    versions = versions.filter(({ lsn }) => decision.kept.has(lsn));
+    const base = versions.find(({ lsn }) => lsn === baseLsn)!;
+    const ageMs = (timeMicroseconds - base.timeMicroseconds) / 1000;
+    t.true(second < 2 * 3600 || (ageMs >= HOUR && ageMs < 1.2 * HOUR), `${ageMs} at ${second}`);
+    t.true(versions.length < 16, `${versions.length}`);
+  }
+});
+
 test('young versions, snapshots and open ones stay', (t) => {
   const versions = ago(DAY, 20 * HOUR, HOUR, 4 * MINUTE, 2 * MINUTE, 0);
   const decision = decide(

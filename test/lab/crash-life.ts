@@ -8,6 +8,7 @@
  */
 import { createHash, type Hash } from 'node:crypto';
 import type { DiskOperation, DiskOperationKind, SimulatedDisk } from '../../src/storage/simulated-disk.ts';
+import { movePages, movePagesOfCatalog } from '../../src/store/compaction.ts';
 import type { StateReader } from '../../src/store/state.ts';
 import type { LiveFileSystem } from '../../src/vfs/live-file-system.ts';
 import { PastFileSystem } from '../../src/vfs/past-file-system.ts';
@@ -269,7 +270,8 @@ export class Life {
     else if (what < 49) workload.largeWrite();
     else if (what < 59) this.transact(random);
     else if (what < 72) this.promise('fsync', store.log.sync(store.live.lsn), store.live.lsn);
-    else if (what < 77) await this.waitFor(store.commit(), random);
+    else if (what < 75) await this.waitFor(store.commit(), random);
+    else if (what < 77) this.compact(random);
     else if (what < 80) this.snapshot(random);
     else if (what < 83) this.restore(random);
     else if (what < 87) {
@@ -427,6 +429,23 @@ export class Life {
     const dropped = versions.filter((lsn) => !kept.has(lsn) && random.below(3) > 0);
     this.options.trace?.(`  retain from ${base}, without ${dropped.join(', ')}`);
     store.retain(base, dropped);
+  }
+
+  /** Compaction at its worst: with any cut, of everything, and given up anywhere. */
+  private compact(random: Random): void {
+    const host = this.machine!.store.compactionHost();
+    if (!host.canMove) return;
+    const cut = random.below(host.freeSpace.frontier);
+    host.freeSpace.preferBelow(random.below(4) === 0 ? Number.POSITIVE_INFINITY : cut);
+    const moved = { pages: 0, left: 0 };
+    let steps = random.below(20);
+    for (const _step of movePages(host, cut, 0, moved)) if (steps-- === 0) break;
+    host.moved();
+    if (host.isQuiet && random.below(2) === 0) {
+      for (const _step of movePagesOfCatalog(host, cut, moved));
+      host.movedOfCatalog();
+    }
+    this.options.trace?.(`  compact from page ${cut}: ${moved.pages} moved, ${moved.left} left`);
   }
 
   private async close(random: Random): Promise<void> {
