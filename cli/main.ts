@@ -38,6 +38,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<{ register(program: Comman
   compact: () => import('./commands/compact.ts'),
   waldump: () => import('./commands/waldump.ts'),
   controldata: () => import('./commands/controldata.ts'),
+  setup: () => import('./commands/setup.ts'),
 };
 
 /** The version in the nearest package.json above this file, compiled or not. */

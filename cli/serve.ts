@@ -6,6 +6,7 @@
  */
 import { writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { ShownOwner } from '../fuse/messages.ts';
 import { abortConnection } from '../fuse/mount.ts';
 import type { MountedDatabaseOptions } from '../fuse/mounted-database.ts';
 import { type MountHandle, startMount } from '../fuse/server.ts';
@@ -27,6 +28,12 @@ export interface ServeOptions {
   readonly nonEmpty: boolean;
   readonly snapdir: 'hidden' | 'visible';
   readonly commitIntervalMs?: number;
+  /** Instead of what the store's settings say. */
+  readonly atime?: 'relatime' | 'noatime';
+  /** Whom all files are shown to belong to, in place of their owner and group in the store. */
+  readonly shownOwner: ShownOwner;
+  /** What the kernel is told besides: "noexec", "sync", … */
+  readonly flags: readonly string[];
   readonly allowPlugins: boolean;
 }
 
@@ -51,9 +58,14 @@ function databaseModule(): string {
 }
 
 function databaseOptions(options: ServeOptions): MountedDatabaseOptions {
-  const { storePath, mountpoint, commitIntervalMs, allowPlugins } = options;
-  const interval = commitIntervalMs !== undefined && { commitIntervalMs };
-  return { store: storePath, mountpoint, allowPlugins, ...interval };
+  const { storePath, mountpoint, commitIntervalMs, atime, allowPlugins } = options;
+  return {
+    store: storePath,
+    mountpoint,
+    allowPlugins,
+    ...(commitIntervalMs !== undefined && { commitIntervalMs }),
+    ...(atime !== undefined && { atime }),
+  };
 }
 
 /** Performs an operation on the store thread, on what programs see at this moment. */
@@ -151,6 +163,8 @@ export async function serveMount(
       readOnly: options.readOnly,
       allowOther: options.allowOther,
       nonEmpty: options.nonEmpty,
+      options: options.flags,
+      shownOwner: options.shownOwner,
       snapdirVisible: options.snapdir === 'visible',
       databaseModule: databaseModule(),
       databaseOptions: databaseOptions(options),

@@ -1,7 +1,7 @@
 /**
  * Requests about attributes: GETATTR, STATX, SETATTR, ACCESS, STATFS and extended attributes.
  */
-import { ERRNO } from '../src/errors.ts';
+import { ERRNO, PosixError } from '../src/errors.ts';
 import type { AttributeChanges, Attributes } from '../src/vfs/file-system.ts';
 import type { Context } from './context.ts';
 import {
@@ -41,8 +41,15 @@ export function setattr(c: Context): number {
   const valid = request.u32(SETATTR_IN.valid);
   const changes: AttributeChanges = {};
   if ((valid & FATTR.MODE) !== 0) changes.mode = request.u32(SETATTR_IN.mode);
-  if ((valid & FATTR.UID) !== 0) changes.uid = request.u32(SETATTR_IN.uid);
-  if ((valid & FATTR.GID) !== 0) changes.gid = request.u32(SETATTR_IN.gid);
+  const { uid, gid } = c.shownOwner;
+  if ((valid & FATTR.UID) !== 0) {
+    if (uid === undefined) changes.uid = request.u32(SETATTR_IN.uid);
+    else keepShown(changes, uid, request.u32(SETATTR_IN.uid));
+  }
+  if ((valid & FATTR.GID) !== 0) {
+    if (gid === undefined) changes.gid = request.u32(SETATTR_IN.gid);
+    else keepShown(changes, gid, request.u32(SETATTR_IN.gid));
+  }
   if ((valid & FATTR.SIZE) !== 0) changes.size = request.offset64(SETATTR_IN.size);
   if ((valid & FATTR.ATIME_NOW) !== 0) changes.access = 'now';
   else if ((valid & FATTR.ATIME) !== 0) {
@@ -65,6 +72,15 @@ export function setattr(c: Context): number {
   else a = fileSystem.setattr(c.caller, inode, changes);
   c.reply.attributesOut(door, a, c.attributeSeconds(door, a));
   return ATTRIBUTES_OUT.SIZE;
+}
+
+/**
+ * A change of an owner or group that is shown instead of the store's: only to what it is, which takes away setuid and
+ * setgid as every change does. @throws EPERM
+ */
+function keepShown(changes: AttributeChanges, shown: number, wanted: number): void {
+  if (wanted !== shown) throw new PosixError('EPERM', 'the mount shows all files as belonging to one user');
+  changes.killPrivileges = true;
 }
 
 function time(

@@ -19,6 +19,7 @@ import {
 } from '../src/vfs/file-system.ts';
 import { PastFileSystem } from '../src/vfs/past-file-system.ts';
 import { Doors } from './doors.ts';
+import type { ShownOwner } from './messages.ts';
 import type { Negotiated } from './negotiate.ts';
 import { ATTRIBUTES_ONLY, invalidateInode } from './notify.ts';
 import { ENTRY_OUT, WAKE_DOOR, WAKE_INODE } from './protocol.ts';
@@ -59,6 +60,8 @@ export interface SessionOptions {
    * kernel leaves both to it (POSIX_ACL, DONT_MASK). Default: no.
    */
   readonly inheritsAcls?: boolean;
+  /** Whom all files are shown to belong to. Default: as in the store. */
+  readonly shownOwner?: ShownOwner;
   /** Whether a listing of the live root shows the snapshots' names. Default: no. */
   readonly snapdirVisible?: boolean;
   /**
@@ -117,7 +120,8 @@ export function neverChanges(door: Door): boolean {
 
 export class Context {
   readonly request = new Request();
-  readonly reply = new Reply();
+  readonly reply: Reply;
+  readonly shownOwner: ShownOwner;
   readonly caller = new RequestCaller();
   private readonly creatingCaller = new CreatingCaller();
   readonly options: SessionOptions;
@@ -145,6 +149,8 @@ export class Context {
 
   constructor(options: SessionOptions) {
     this.options = options;
+    this.shownOwner = options.shownOwner ?? {};
+    this.reply = new Reply(this.shownOwner);
     this.volume = options.volume;
     this.live = options.volume.live;
     this.doors = new Doors(options.volume);
@@ -270,14 +276,24 @@ export class Context {
     return NO_REPLY;
   }
 
-  /** Who makes a file, with the umask when the kernel has left it to the server. */
-  creator(umask: number): Caller {
-    const { caller, creatingCaller } = this;
-    if (this.negotiated?.serverMask !== true) return caller;
+  /**
+   * Who makes an entry in the directory of the request: with the umask when the kernel has left it to the server, and
+   * where owners are not shown as they are, the directory's own owner or group.
+   */
+  creator(umask = 0): Caller {
+    const { caller, creatingCaller, shownOwner } = this;
+    const serverMask = this.negotiated?.serverMask === true;
+    const isMapped = shownOwner.uid !== undefined || shownOwner.gid !== undefined;
+    if (!serverMask && !isMapped) return caller;
     creatingCaller.uid = caller.uid;
     creatingCaller.gid = caller.gid;
     creatingCaller.pid = caller.pid;
-    creatingCaller.umask = umask & 0o777;
+    creatingCaller.umask = serverMask ? umask & 0o777 : 0;
+    if (isMapped) {
+      const directory = this.fileSystem.getattr(caller, this.request.inode);
+      if (shownOwner.uid !== undefined) creatingCaller.uid = directory.uid;
+      if (shownOwner.gid !== undefined) creatingCaller.gid = directory.gid;
+    }
     return creatingCaller;
   }
 

@@ -28,6 +28,12 @@ export const NEEDS = {
   EVENT_LOOP: 2,
 } as const;
 
+/** Whom all files are shown to belong to; what is not there is as in the store. */
+export interface ShownOwner {
+  readonly uid?: number;
+  readonly gid?: number;
+}
+
 /** What the store thread is started with. */
 export interface StoreThreadData {
   readonly descriptor: number;
@@ -36,6 +42,7 @@ export interface StoreThreadData {
   readonly databaseOptions: unknown;
   readonly readOnly: boolean;
   readonly snapdirVisible: boolean;
+  readonly shownOwner: ShownOwner;
   readonly token: string;
   readonly countRequests: boolean;
 }

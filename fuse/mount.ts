@@ -1,18 +1,23 @@
 /**
- * Mounting and unmounting as root, through mount(8) and umount(8), which are run without a shell.
+ * Mounting and unmounting: as root through mount(8) and umount(8), as any other user through fusermount3.
  *
- * The descriptor of /dev/fuse is inherited by mount(8) as 3 and named in the options; what is mounted shows as type
- * "fuse.lsnfs" with the store's path as its source. Everything that would go wrong later is refused here, with a
- * sentence that says what to do. A mount whose server died (ENOTCONN) is cleaned up first.
+ * As root the descriptor of /dev/fuse is inherited by mount(8) as 3 and named in the options; as another user it is
+ * sent by fusermount3 after mounting (fusermount.ts), and takes the place of a descriptor that was reserved for it, so
+ * that the store can be opened before anything is mounted. What is mounted shows as type "fuse.lsnfs" with the store's
+ * path as its source. Everything that would go wrong later is refused here, with a sentence that says what to do. A
+ * mount whose server died (ENOTCONN) is cleaned up first.
  *
  * No path that may lie below a FUSE mount is touched synchronously: its server might be this very process.
  */
-import { spawn } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { readdir, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join, sep } from 'node:path';
 import { LsnfsError, systemErrorCode } from '../src/errors.ts';
+import { type DescriptorSocket, openDescriptorSocket } from './descriptor-passing.ts';
+import { fusermount, fusermountUnmount } from './fusermount.ts';
 import { listMounts, MOUNT_SUBTYPE, MOUNT_TYPE, mountAt } from './mountinfo.ts';
+import { runProgram } from './run-program.ts';
 
 /** The device that requests come from. */
 export const FUSE_DEVICE = '/dev/fuse';
@@ -28,38 +33,12 @@ export interface MountOptions {
   readonly allowOther?: boolean;
   /** Mounts over a directory that is not empty. Default: no. */
   readonly nonEmpty?: boolean;
-  /** Further options of mount(8), such as "noatime". */
+  /** Further options of mount(8), such as "noexec"; "suid" and "dev" take back what is the default. */
   readonly options?: readonly string[];
 }
 
 function refused(message: string, mountpoint: string): LsnfsError {
   return new LsnfsError('MOUNT_REFUSED', message, { mountpoint });
-}
-
-interface Outcome {
-  readonly code: number | null;
-  readonly errorText: string;
-}
-
-/** Runs a program without a shell and returns its exit code and what it complained of. */
-function run(program: string, args: readonly string[], descriptor?: number): Promise<Outcome> {
-  return new Promise((resolve, reject) => {
-    const inherited = descriptor === undefined ? [] : [descriptor];
-    const child = spawn(program, args, {
-      stdio: ['ignore', 'ignore', 'pipe', ...inherited],
-      env: { PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
-    });
-    let errorText = '';
-    child.stderr!.setEncoding('utf8').on('data', (text: string) => {
-      errorText += text;
-    });
-    child.once('error', (error) => {
-      const why =
-        systemErrorCode(error) === 'ENOENT' ? 'is not installed' : `cannot be run: ${error.message}`;
-      reject(new LsnfsError('MOUNT_REFUSED', `${program}(8) ${why}; it is part of util-linux`, { program }));
-    });
-    child.once('close', (code) => resolve({ code, errorText: errorText.trim() }));
-  });
 }
 
 function withTimeout<T>(promise: Promise<T>, milliseconds: number): Promise<T | 'late'> {
@@ -92,6 +71,8 @@ async function isCorpse(mountpoint: string): Promise<boolean> {
   } catch (error) {
     const code = systemErrorCode(error);
     if (code === 'ENOTCONN' || code === 'ECONNABORTED') return true;
+    // Somebody else's, who lets nobody in.
+    if (code === 'EACCES') return false;
     throw error;
   }
 }
@@ -104,7 +85,7 @@ export async function removeCorpse(mountpoint: string, log: (message: string) =>
   const mounted = mountAt(mountpoint);
   if (mounted === undefined || !mounted.type.startsWith('fuse') || !(await isCorpse(mountpoint)))
     return false;
-  const { code, errorText } = await run('umount', ['-l', '--', mountpoint]);
+  const { code, errorText } = await runProgram(...unmountCommand(mountpoint, { lazy: true }));
   if (code !== 0) {
     throw refused(
       `${mountpoint} is the mount of a server that died, and cannot be unmounted: ${errorText}`,
@@ -125,12 +106,6 @@ export async function prepareMountpoint(
   log: (message: string) => void,
 ): Promise<string> {
   const { mountpoint: given } = options;
-  if (process.geteuid?.() !== 0) {
-    throw refused(
-      `mounting at ${given} needs root: run it with sudo. Mounting as another user, through fusermount3, is not supported yet`,
-      given,
-    );
-  }
   let mountpoint: string;
   try {
     mountpoint = await realMountpoint(given);
@@ -204,8 +179,51 @@ async function checkDirectory(mountpoint: string, nonEmpty: boolean): Promise<vo
   }
 }
 
+/** The descriptor that requests come from, and how it is mounted. */
+export interface Device {
+  readonly descriptor: number;
+  /**
+   * Mounts at the (prepared) mount point. `attach` is called at the moment from which on the descriptor may be read.
+   * @throws LsnfsError MOUNT_REFUSED
+   */
+  mount(mountpoint: string, options: MountOptions, attach: () => void): Promise<void>;
+  /** Lets go of what only mounting needs. The descriptor stays. */
+  endMounting(): void;
+}
+
+/** Opens the device, or prepares for its being sent. @throws LsnfsError MOUNT_REFUSED */
+export async function openDevice(mountpoint: string): Promise<Device> {
+  if (isRoot()) {
+    const descriptor = openFuseDevice(mountpoint);
+    return {
+      descriptor,
+      mount: (at, options, attach) => {
+        // Before it is mounted: mount(8) itself might wait for an answer.
+        attach();
+        return mountDescriptor(descriptor, at, options);
+      },
+      endMounting: () => {},
+    };
+  }
+  const socket = await openDescriptorSocket();
+  const descriptor = openSync('/dev/null', 'r+');
+  return {
+    descriptor,
+    mount: async (at, options, attach) => {
+      await mountAsUser(socket, descriptor, at, options);
+      attach();
+    },
+    endMounting: () => socket.close(),
+  };
+}
+
+/** Whether mount(8) and umount(8) are ours to call. */
+function isRoot(): boolean {
+  return process.geteuid?.() === 0;
+}
+
 /** Opens /dev/fuse. @throws LsnfsError MOUNT_REFUSED */
-export function openFuseDevice(mountpoint: string): number {
+function openFuseDevice(mountpoint: string): number {
   try {
     return openSync(FUSE_DEVICE, 'r+');
   } catch (error) {
@@ -220,7 +238,7 @@ export function openFuseDevice(mountpoint: string): number {
       case 'EACCES':
       case 'EPERM':
         throw refused(
-          `${FUSE_DEVICE} may not be opened; run as root, or give the container "--device ${FUSE_DEVICE} --cap-add SYS_ADMIN"`,
+          `${FUSE_DEVICE} may not be opened; give the container "--device ${FUSE_DEVICE} --cap-add SYS_ADMIN"`,
           mountpoint,
         );
       default:
@@ -229,26 +247,24 @@ export function openFuseDevice(mountpoint: string): number {
   }
 }
 
-/** Mounts at the (prepared) mount point. @throws LsnfsError MOUNT_REFUSED */
-export async function mountDescriptor(
-  descriptor: number,
-  mountpoint: string,
-  options: MountOptions,
-): Promise<void> {
+/** What every mount says of itself, whoever makes it. */
+function commonOptions(options: MountOptions): string[] {
+  const list = ['default_permissions', `subtype=${MOUNT_SUBTYPE}`, 'nosuid', 'nodev'];
+  if (options.allowOther === true) list.push('allow_other');
+  list.push(options.readOnly === true ? 'ro' : 'rw', ...(options.options ?? []));
+  return list;
+}
+
+async function mountDescriptor(descriptor: number, mountpoint: string, options: MountOptions): Promise<void> {
   const list = [
     'fd=3',
     'rootmode=40000',
     `user_id=${process.geteuid!()}`,
     `group_id=${process.getegid!()}`,
-    'default_permissions',
-    `subtype=${MOUNT_SUBTYPE}`,
-    'nosuid',
-    'nodev',
+    ...commonOptions(options),
   ];
-  if (options.allowOther === true) list.push('allow_other');
-  list.push(options.readOnly === true ? 'ro' : 'rw', ...(options.options ?? []));
   const args = ['-i', '-t', 'fuse', '-o', list.join(','), '--', options.store, mountpoint];
-  const { code, errorText } = await run('mount', args, descriptor);
+  const { code, errorText } = await runProgram('mount', args, { descriptor });
   if (code === 0) return;
   const hint = /permission denied|not permitted|must be superuser/i.test(errorText)
     ? '; mounting needs the capability SYS_ADMIN (in a container: "--cap-add SYS_ADMIN")'
@@ -259,15 +275,41 @@ export async function mountDescriptor(
   );
 }
 
+async function mountAsUser(
+  socket: DescriptorSocket,
+  descriptor: number,
+  mountpoint: string,
+  options: MountOptions,
+): Promise<void> {
+  await fusermount(socket, options.store, mountpoint, commonOptions(options));
+  try {
+    socket.receiveAs(descriptor);
+  } catch (error) {
+    unmountNow(mountpoint);
+    throw error;
+  }
+}
+
 export interface UnmountOptions {
   /** Takes the mount away at once and ends it when nobody uses it any more. */
   readonly lazy?: boolean;
 }
 
+function unmountCommand(mountpoint: string, { lazy = false }: UnmountOptions): [string, string[]] {
+  if (!isRoot()) return fusermountUnmount(mountpoint, lazy);
+  return ['umount', [...(lazy ? ['-l'] : []), '--', mountpoint]];
+}
+
+/** Takes a mount out of sight on the way out of the process, whatever comes of it. */
+export function unmountNow(mountpoint: string): void {
+  const [program, args] = unmountCommand(mountpoint, { lazy: true });
+  spawnSync(program, args, { stdio: 'ignore', timeout: 5000 });
+}
+
 /** Unmounts. @throws LsnfsError EBUSY, NOT_MOUNTED, MOUNT_REFUSED */
 export async function unmount(mountpoint: string, options: UnmountOptions = {}): Promise<void> {
-  const args = options.lazy === true ? ['-l', '--', mountpoint] : ['--', mountpoint];
-  const { code, errorText } = await run('umount', args);
+  const [program, args] = unmountCommand(mountpoint, options);
+  const { code, errorText } = await runProgram(program, args);
   if (code === 0) return;
   if (/busy/i.test(errorText)) {
     throw new LsnfsError(
@@ -276,11 +318,11 @@ export async function unmount(mountpoint: string, options: UnmountOptions = {}):
       { mountpoint },
     );
   }
-  if (/not mounted|no mount point/i.test(errorText)) {
+  if (/not mounted|no mount point|not found in \/etc\/mtab/i.test(errorText)) {
     throw new LsnfsError('NOT_MOUNTED', `${mountpoint} is not mounted`, { mountpoint });
   }
   throw refused(
-    `unmounting ${mountpoint} failed: ${errorText || `umount(8) ended with ${code}`}`,
+    `unmounting ${mountpoint} failed: ${errorText || `${program} ended with ${code}`}`,
     mountpoint,
   );
 }

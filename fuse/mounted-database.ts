@@ -15,6 +15,8 @@ export interface MountedDatabaseOptions {
   readonly store: string;
   readonly mountpoint: string;
   readonly commitIntervalMs?: number;
+  /** Instead of what the store's settings say. */
+  readonly atime?: 'relatime' | 'noatime';
   /** Whether the modules that the store's settings name are loaded. Default: no. */
   readonly allowPlugins?: boolean;
 }
@@ -38,7 +40,11 @@ export async function openMountedDatabase(given: unknown, context: MountContext)
       mountpoint: options.mountpoint,
       background: 'caller',
       openLog: (logOptions) => new ThreadedLog(logOptions),
-      vfs: { checkPermissions: false, kernelHandles: true },
+      vfs: {
+        checkPermissions: false,
+        kernelHandles: true,
+        ...(options.atime !== undefined && { atime: options.atime }),
+      },
     },
   );
   const { store } = database;

@@ -144,7 +144,7 @@ export function symlink(c: Context): number {
   const { request } = c;
   const name = request.name(0);
   const target = request.nextString(PATH_MAX);
-  return c.entryReply(c.fileSystem.symlink(c.caller, request.inode, name, target));
+  return c.entryReply(c.fileSystem.symlink(c.creator(), request.inode, name, target));
 }
 
 export function readlink(c: Context): number {

@@ -4,7 +4,9 @@
  * Offsets are of the body, which starts behind the header; data of a READ goes straight there. The buffer is
  * reused, so an encoder writes every field of its structure, padding included.
  */
+
 import type { Attributes, FileSystemStatistics } from '../src/vfs/file-system.ts';
+import type { ShownOwner } from './messages.ts';
 import {
   ATTRIBUTES,
   ATTRIBUTES_OUT,
@@ -27,8 +29,13 @@ export class Reply {
   readonly bytes: Uint8Array;
   private readonly words: Uint32Array;
   private readonly halves: Uint16Array;
+  private readonly shownUid: number | undefined;
+  private readonly shownGid: number | undefined;
 
-  constructor(bodySize = REPLY_BODY_SIZE) {
+  /** `shown`: whom all files are said to belong to, whatever their attributes say. */
+  constructor(shown: ShownOwner = {}, bodySize = REPLY_BODY_SIZE) {
+    this.shownUid = shown.uid;
+    this.shownGid = shown.gid;
     const buffer = new ArrayBuffer(OUT_HEADER.SIZE + ((bodySize + 7) & ~7));
     this.bytes = new Uint8Array(buffer);
     this.words = new Uint32Array(buffer);
@@ -90,8 +97,8 @@ export class Reply {
     words[at + 2] = a.changeNanoseconds;
     words[at + 3] = a.mode;
     words[at + 4] = a.links;
-    words[at + 5] = a.uid;
-    words[at + 6] = a.gid;
+    words[at + 5] = this.shownUid ?? a.uid;
+    words[at + 6] = this.shownGid ?? a.gid;
     words[at + 7] = a.device;
     words[at + 8] = a.blockSize;
     words[at + 9] = 0;
@@ -126,8 +133,8 @@ export class Reply {
     this.u32(STATX_OUT.mask, STATX_MASK);
     this.u32(STATX_OUT.blockSize, a.blockSize);
     this.u32(STATX_OUT.links, a.links);
-    this.u32(STATX_OUT.uid, a.uid);
-    this.u32(STATX_OUT.gid, a.gid);
+    this.u32(STATX_OUT.uid, this.shownUid ?? a.uid);
+    this.u32(STATX_OUT.gid, this.shownGid ?? a.gid);
     this.u16(STATX_OUT.mode, a.mode);
     this.node(STATX_OUT.inode, door, a.inode);
     this.u64(STATX_OUT.size, a.size);
@@ -186,14 +193,14 @@ export function direntSize(nameLength: number): number {
 
 /** A whole reply without a body, for those who send it later and from elsewhere. */
 export function statusReply(uniqueLow: number, uniqueHigh: number, error: number): Uint8Array {
-  const reply = new Reply(0);
+  const reply = new Reply({}, 0);
   reply.finish(uniqueLow, uniqueHigh, error, 0);
   return reply.bytes;
 }
 
 /** A whole reply to a WRITE, likewise. */
 export function writeReply(uniqueLow: number, uniqueHigh: number, size: number): Uint8Array {
-  const reply = new Reply(8);
+  const reply = new Reply({}, 8);
   reply.u32(0, size);
   reply.u32(4, 0);
   reply.finish(uniqueLow, uniqueHigh, 0, 8);

@@ -6,7 +6,6 @@
  * mount: on a crash of the store thread, and at an exit that did not unmount, the connection is aborted.
  */
 
-import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { closeSync, writeSync } from 'node:fs';
 import { lstat, open, statfs } from 'node:fs/promises';
@@ -20,19 +19,21 @@ import {
   type IdleDoor,
   NEEDS,
   SHARED,
+  type ShownOwner,
   type StoreThreadData,
   type ToMain,
   type ToStore,
 } from './messages.ts';
 import {
   abortConnection,
+  type Device,
   type MountOptions,
-  mountDescriptor,
-  openFuseDevice,
+  openDevice,
   prepareMountpoint,
   setReadahead,
   type UnmountOptions,
   unmount,
+  unmountNow,
 } from './mount.ts';
 import { mountAt } from './mountinfo.ts';
 import { WAKE_NAME } from './names.ts';
@@ -65,6 +66,8 @@ export interface StartOptions extends MountOptions {
   readonly databaseOptions?: unknown;
   /** Whether `ls` of the root shows the snapshots. Default: no. */
   readonly snapdirVisible?: boolean;
+  /** Whom all files are shown to belong to. Default: as in the store. */
+  readonly shownOwner?: ShownOwner;
   /** Counts requests by opcode. Default: no. */
   readonly countRequests?: boolean;
   /** What the server has to say. Default: lines on stderr. */
@@ -97,13 +100,15 @@ export async function startMount(options: StartOptions): Promise<MountHandle> {
   const log = options.log ?? ((message: string) => process.stderr.write(`lsnfs: ${message}\n`));
   const store = resolvePath(options.store);
   const mountpoint = await prepareMountpoint({ ...options, store }, log);
-  const descriptor = openFuseDevice(mountpoint);
-  const server = new MountServer({ ...options, store, mountpoint }, descriptor, log);
+  const device = await openDevice(mountpoint);
+  const server = new MountServer({ ...options, store, mountpoint }, device, log);
   try {
     await server.start();
   } catch (error) {
     await server.giveUp();
     throw error;
+  } finally {
+    device.endMounting();
   }
   return server;
 }
@@ -123,6 +128,7 @@ class MountServer implements MountHandle {
   connection = -1;
   readonly ended: Promise<void>;
   private readonly options: StartOptions;
+  private readonly device: Device;
   private readonly descriptor: number;
   private readonly log: (message: string) => void;
   private readonly shared = new SharedArrayBuffer(SHARED.COUNT * 4);
@@ -147,13 +153,14 @@ class MountServer implements MountHandle {
   /** Whether the kernel knows the file of the wake-up; otherwise a statfs of the mount point does it. */
   private wakesByRetrieval = false;
 
-  constructor(options: StartOptions, descriptor: number, log: (message: string) => void) {
+  constructor(options: StartOptions, device: Device, log: (message: string) => void) {
     this.options = options;
     this.mountpoint = options.mountpoint;
     this.store = options.store;
-    this.descriptor = descriptor;
+    this.device = device;
+    this.descriptor = device.descriptor;
     this.log = log;
-    this.notifier = new Notifier(descriptor);
+    this.notifier = new Notifier(this.descriptor);
     this.ended = new Promise((resolve, reject) => {
       this.settle = { resolve, reject };
     });
@@ -177,6 +184,7 @@ class MountServer implements MountHandle {
       databaseOptions: options.databaseOptions,
       readOnly: options.readOnly === true,
       snapdirVisible: options.snapdirVisible === true,
+      shownOwner: options.shownOwner ?? {},
       token: this.token,
       countRequests: options.countRequests === true,
     };
@@ -190,9 +198,7 @@ class MountServer implements MountHandle {
     worker.on('exit', () => this.exited());
     process.on('exit', this.atExit);
     await opened;
-    // Before it is mounted: mount(8) itself might wait for an answer.
-    this.post({ kind: 'serve' });
-    await mountDescriptor(this.descriptor, this.mountpoint, options);
+    await this.device.mount(this.mountpoint, options, () => this.post({ kind: 'serve' }));
     this.mounted = true;
     this.connection = mountAt(this.mountpoint)?.deviceMinor ?? -1;
     await ready;
@@ -496,6 +502,6 @@ class MountServer implements MountHandle {
   private readonly atExit = (): void => {
     if (!this.mounted) return;
     this.abort();
-    spawnSync('umount', ['-l', '--', this.mountpoint], { stdio: 'ignore', timeout: 5000 });
+    unmountNow(this.mountpoint);
   };
 }

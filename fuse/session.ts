@@ -13,7 +13,16 @@ import * as directories from './directories.ts';
 import * as files from './files.ts';
 import * as names from './names.ts';
 import { negotiate } from './negotiate.ts';
-import { EPROTO, INIT_OUT, OPCODE, OPCODE_COUNT, OPCODE_NAMES, SMALLEST_BODY } from './protocol.ts';
+import {
+  EPROTO,
+  FUSE_WRITE_CACHE,
+  INIT_OUT,
+  OPCODE,
+  OPCODE_COUNT,
+  OPCODE_NAMES,
+  SMALLEST_BODY,
+  WRITE_IN,
+} from './protocol.ts';
 
 const EINVAL = -ERRNO.EINVAL;
 const ENOSYS = -ERRNO.ENOSYS;
@@ -168,8 +177,17 @@ export class Session {
     return INIT_OUT.SIZE;
   }
 
+  /**
+   * Whether an error takes data away from a program that may have closed the file long ago: the kernel writes back what
+   * it held, and only the next fsync hears of it. That a store is full everybody notices.
+   */
+  private isLostWrite(error: LsnfsError, opcode: number): boolean {
+    if (opcode !== OPCODE.WRITE || error.errno === 'ENOSPC') return false;
+    return (this.context.request.u32(WRITE_IN.writeFlags) & FUSE_WRITE_CACHE) !== 0;
+  }
+
   private failed(error: unknown, opcode: number): number {
-    if (!(error instanceof LsnfsError) || errnoOf(error) === ERRNO.EIO) {
+    if (!(error instanceof LsnfsError) || errnoOf(error) === ERRNO.EIO || this.isLostWrite(error, opcode)) {
       const { door, inode } = this.context.request;
       const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
       this.context.options.log(`${OPCODE_NAMES[opcode]} of inode ${inode} (door ${door}) failed: ${text}`);

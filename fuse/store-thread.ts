@@ -99,6 +99,7 @@ class StoreThread {
       log: this.log,
       inheritsAcls: database.inheritsAcls === true,
       snapdirVisible: data.snapdirVisible,
+      shownOwner: data.shownOwner,
       token: data.token,
       countRequests: data.countRequests,
     });

@@ -28,6 +28,7 @@ const PROGRAMS = [
   { program: 'make', package: 'make', forTests: true },
   { program: 'mkfs.ext4', package: 'e2fsprogs', forTests: true },
   { program: 'prlimit', package: 'util-linux', forTests: true },
+  { program: 'unshare', package: 'util-linux', forTests: true },
 ];
 
 /** Ends the set-up with a sentence for people. */
@@ -82,7 +83,7 @@ function dependenciesAreCurrent() {
 function lockMatchesManifest() {
   const manifest = JSON.parse(readFileSync(join(projectDirectory, 'package.json'), 'utf8'));
   const locked = JSON.parse(readFileSync(join(projectDirectory, 'package-lock.json'), 'utf8')).packages[''];
-  return ['dependencies', 'devDependencies'].every(
+  return ['dependencies', 'optionalDependencies', 'devDependencies'].every(
     (kind) => JSON.stringify(manifest[kind] ?? {}) === JSON.stringify(locked[kind] ?? {}),
   );
 }

@@ -5,6 +5,7 @@ import { listMounts } from '../../fuse/mountinfo.ts';
 import { parseDuration } from '../arguments.ts';
 import { jsonOption } from '../command.ts';
 import { UsageError } from '../failure.ts';
+import { parseGroup, parseMountOptions, parseUser } from '../mount-options.ts';
 import { startDaemon } from '../mounting.ts';
 import { formatTable, printJson, printLine, write } from '../output.ts';
 import { logTo, type ServeOptions, serveMount } from '../serve.ts';
@@ -15,9 +16,13 @@ interface Options {
   readOnly?: boolean;
   allowOther?: boolean;
   nonempty?: boolean;
-  snapdir: 'hidden' | 'visible';
+  snapdir?: 'hidden' | 'visible';
   commitInterval?: number;
+  uid?: number;
+  gid?: number;
   plugins?: boolean;
+  options: string[];
+  sloppy?: boolean;
   json?: boolean;
 }
 
@@ -32,15 +37,24 @@ export function register(program: Command): void {
     .option('--allow-other', 'let other users in, with the usual permissions')
     .option('--nonempty', 'mount over a directory that has entries, which are hidden meanwhile')
     .addOption(
-      new Option('--snapdir <how>', 'whether ls of the root shows the snapshots')
-        .choices(['hidden', 'visible'])
-        .default('hidden'),
+      new Option('--snapdir <how>', 'whether ls of the root shows the snapshots (default: "hidden")').choices(
+        ['hidden', 'visible'],
+      ),
     )
     .option(
       '--commit-interval <time>',
       'how long what nobody synced may stay volatile, as 500ms, 1s or 2m',
       parseDuration,
     )
+    .option('--uid <user>', "show all files as this user's, whoever owns them in the store", parseUser)
+    .option('--gid <group>', "show all files as this group's", parseGroup)
+    .option(
+      '-o, --options <list>',
+      'options in the manner of mount(8): ro, noexec, allow_other, uid=1000, …',
+      (list: string, before: string[]) => [...before, list],
+      [],
+    )
+    .option('--sloppy', 'pass over options of -o that are not known')
     .option('--plugins', 'load the modules that lsnfs.json of the store names: code that runs as you')
     .action(async (store: string | undefined, directory: string | undefined, options: Options) => {
       if (store === undefined) return printMounts(options);
@@ -52,16 +66,7 @@ export function register(program: Command): void {
 }
 
 async function mountStore(storePath: string, mountpoint: string, options: Options): Promise<void> {
-  const serve: ServeOptions = {
-    storePath,
-    mountpoint,
-    readOnly: options.readOnly ?? false,
-    allowOther: options.allowOther ?? false,
-    nonEmpty: options.nonempty ?? false,
-    snapdir: options.snapdir,
-    allowPlugins: options.plugins === true,
-    ...(options.commitInterval !== undefined && { commitIntervalMs: options.commitInterval }),
-  };
+  const serve = serveOptions(storePath, mountpoint, options);
   const announce = (pid: number) =>
     options.json
       ? printJson({ store: storePath, mountpoint, pid })
@@ -69,6 +74,27 @@ async function mountStore(storePath: string, mountpoint: string, options: Option
   if (!options.foreground) return announce(await startDaemon(serve));
   const noNotice = () => {};
   await serveMount(serve, logTo(2), noNotice, () => void announce(process.pid));
+}
+
+/** What is said by an option of its own counts more than the same in -o. */
+function serveOptions(storePath: string, mountpoint: string, options: Options): ServeOptions {
+  const listed = parseMountOptions(options.options, options.sloppy === true);
+  const commitIntervalMs = options.commitInterval ?? listed.commitIntervalMs;
+  const uid = options.uid ?? listed.uid;
+  const gid = options.gid ?? listed.gid;
+  return {
+    storePath,
+    mountpoint,
+    readOnly: options.readOnly ?? listed.readOnly ?? false,
+    allowOther: options.allowOther ?? listed.allowOther ?? false,
+    nonEmpty: options.nonempty ?? listed.nonEmpty ?? false,
+    snapdir: options.snapdir ?? listed.snapdir ?? 'hidden',
+    allowPlugins: options.plugins ?? listed.plugins ?? false,
+    flags: listed.flags,
+    shownOwner: { ...(uid !== undefined && { uid }), ...(gid !== undefined && { gid }) },
+    ...(commitIntervalMs !== undefined && { commitIntervalMs }),
+    ...(listed.atime !== undefined && { atime: listed.atime }),
+  };
 }
 
 async function printMounts(options: Options): Promise<void> {

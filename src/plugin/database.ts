@@ -266,6 +266,8 @@ export class Database {
     this.vfsOptions = {
       statistics: () => this.statistics(),
       atime: store.settings.atime,
+      // Whoever owns the store is to be able to work in it; one in memory has no owner.
+      rootOwner: fs.statSync(path, { throwIfNoEntry: false }) ?? { uid: 0, gid: 0 },
       isSnapshotName: (name) => this.history.isSnapshotName(Buffer.from(name).toString('utf8', 1)),
       ...server.vfs,
     };

@@ -34,6 +34,8 @@ export interface VfsOptions {
   readonly now?: (time: Timestamp) => void;
   /** Whether a name at the root, which begins with "@", is that of a snapshot and so not free. */
   readonly isSnapshotName?: (name: Uint8Array) => boolean;
+  /** Whom the root directory of a new store belongs to. Default: root. */
+  readonly rootOwner?: { readonly uid: number; readonly gid: number };
   /** How many decoded inodes are kept in memory. Default: 16,384. */
   readonly cachedInodes?: number;
 }

@@ -66,6 +66,7 @@ export class LiveCore extends Core {
   readonly orphans = new Set<number>();
   /** The time of the operation that is under way. */
   readonly time: Timestamp = { seconds: 0, nanoseconds: 0 };
+  private readonly rootOwner: { readonly uid: number; readonly gid: number };
   private readonly record: Buffer;
   private readonly bareRecord: Buffer;
   private readonly direntViews: Buffer[] = [];
@@ -74,6 +75,7 @@ export class LiveCore extends Core {
   constructor(state: LiveState, options: VfsOptions) {
     super(state, options);
     this.live = state;
+    this.rootOwner = options.rootOwner ?? { uid: 0, gid: 0 };
     this.record = Buffer.alloc(INODE_CONTENT + inlineMax(state.pageSize));
     this.bareRecord = this.record.subarray(0, INODE_CONTENT);
     for (let i = 0; i <= DIRENT_MAX; i++) this.direntViews.push(this.dirent.subarray(0, i));
@@ -127,6 +129,8 @@ export class LiveCore extends Core {
     try {
       const root = new Inode(ROOT_INODE, this.live.pageSize);
       root.mode = S_IFDIR | 0o755;
+      root.uid = this.rootOwner.uid;
+      root.gid = this.rootOwner.gid;
       root.links = 2;
       root.parent = ROOT_INODE;
       this.setAllTimes(root);

@@ -160,7 +160,8 @@ export function planPathRestore(
     for (const name of marks.get(inode)?.values() ?? []) work.push({ past: inode, now: inode, name });
   };
   if (isAll) {
-    if (changed.has(ROOT_INODE)) updates.add(ROOT_INODE);
+    // Before the first transaction there was not even a root: it stays, and is empty.
+    if (changed.has(ROOT_INODE) && recordOf(past, ROOT_INODE) !== undefined) updates.add(ROOT_INODE);
     descend(ROOT_INODE);
   }
   for (let next = work.pop(); next !== undefined; next = work.pop()) {

@@ -202,7 +202,12 @@ mounted('a mount in use is not unmounted, and who uses it is named', async (t) =
   await new Promise((resolve) => user.once('spawn', resolve));
   const outcome = await lsnfs('unmount', mountpoint);
   t.is(outcome.code, 1);
-  t.regex(outcome.stderr, new RegExp(`^lsnfs: cannot unmount [^\\n]*cat \\(${user.pid}\\)[^\\n]*\\n$`));
+  t.regex(
+    outcome.stderr,
+    new RegExp(
+      `^lsnfs: cannot unmount [^\\n]*cat \\(${user.pid}, its working directory ${mountpoint}\\)[^\\n]*\\n$`,
+    ),
+  );
   t.is(await lsnfsOutput('unmount', '--lazy', mountpoint), '');
   t.is(
     listMounts().find((mount) => mount.mountpoint === mountpoint),

@@ -107,7 +107,7 @@ test('offsets that are negative or beyond 2^53 are refused', (t) => {
 });
 
 test('attributes are encoded to the bit, times before 1970 included', (t) => {
-  const reply = new Reply(512);
+  const reply = new Reply({}, 512);
   reply.bytes.fill(0xff);
   reply.attributesOut(
     3,
@@ -157,7 +157,7 @@ test('replies that are sent later keep all 64 bits of unique', (t) => {
 });
 
 test('directory entries are padded with NULs to eight bytes', (t) => {
-  const reply = new Reply(256);
+  const reply = new Reply({}, 256);
   reply.bytes.fill(0xff);
   reply.dirent(0, Buffer.from('abc'), 0, 5, 0o40755, 9);
   const body = Buffer.from(reply.bytes).subarray(16);
