@@ -58,6 +58,19 @@ export class PageTable {
     this.change(page, USE_MASK, use);
   }
 
+  /** Ranges [start, end) of pages below `end`, in order, that together hold all pages of which anything was said. */
+  *touched(end: number): Generator<{ start: number; end: number }> {
+    const chunks: number[] = [];
+    this.states.forEach((_chunk, index) => {
+      chunks.push(index);
+    });
+    for (const index of chunks) {
+      const start = index * CHUNK;
+      if (start >= end) return;
+      yield { start, end: Math.min(end, start + CHUNK) };
+    }
+  }
+
   isBad(page: number): boolean {
     return (this.state(page) & BAD) !== 0;
   }
