@@ -192,6 +192,42 @@ test('arguments of the operations are checked, and states are let go', async (t)
   t.deepEqual([...(await database.log({ path: '/never', since: 'now' }))], []);
 });
 
+test('a restore is told, and what it did to a path', async (t) => {
+  const database = await memoryDatabase(t);
+  await database.put('/a', 'old');
+  const { lsn } = await database.commit();
+  await database.put('/a', 'new content');
+  await database.put('/b', 'later');
+  const restored = await database.restore(lsn);
+  t.true(restored.applied);
+  await database.store.checkpoint();
+  await database.put('/c', 'after');
+  const transactions = [...(await database.log({ transactions: true }))] as TransactionLogEntry[];
+  t.is(transactions.find(({ kind }) => kind === 'restore')?.lsn, restored.lsn);
+  const states = [...(await database.log())] as StoreState[];
+  t.is(states.find(({ kind }) => kind === 'restore')?.lsn, restored.lsn);
+  t.true(states.some(({ names }) => names.some(({ name }) => name === restored.before!.name)));
+  const ofA = [...(await database.log({ path: '/a' }))] as PathLogEntry[];
+  t.deepEqual(
+    ofA.map((entry) => [entry.lsn === restored.lsn, entry.size]),
+    [
+      [true, 3],
+      [false, 11],
+      [false, 3],
+    ],
+  );
+  const ofB = [...(await database.log({ path: '/b' }))] as PathLogEntry[];
+  t.deepEqual(
+    ofB.map(({ lsn: at }) => at === restored.lsn),
+    [true, false],
+  );
+  // And one of a path, twice over.
+  const again = await database.restore(restored.before!.lsn, { paths: ['/b'] });
+  t.is(String(database.get('/b')), 'later');
+  const newest = [...(await database.log({ path: '/b' }))] as PathLogEntry[];
+  t.is(newest[0]!.lsn, again.lsn);
+});
+
 test('kinds of states and transactions, and what deleting a snapshot would free', async (t) => {
   const database = await memoryDatabase(t);
   await database.put('/big', Buffer.alloc(400_000, 1));
@@ -232,7 +268,7 @@ test('kinds of states and transactions, and what deleting a snapshot would free'
     ],
   );
   const b: StateReport = await database.show('b');
-  t.true(b.isVersion && b.base.lsn === b.lsn && b.reasons.includes('snapshot b'), JSON.stringify(b));
+  t.true(b.isVersion && b.base.lsn === b.lsn && b.reasons.includes('snapshot b, held by nightly'), JSON.stringify(b));
   t.is(b.files, 1);
   t.true(b.pages.data >= 97 && b.bytes === (b.pages.data + b.pages.trees) * 4096);
   // What is in none of the neighbours: its data and the pages that lead there. The log still names the data of the window.
