@@ -26,6 +26,7 @@ import { ENTRY_OUT, WAKE_DOOR, WAKE_INODE } from './protocol.ts';
 import { Refreshes } from './refresh.ts';
 import { Reply, statusReply, writeReply } from './reply.ts';
 import { Request } from './request.ts';
+import { CreatingCaller, RequestCaller } from './request-caller.ts';
 
 /** No errno is that small. */
 export const NO_REPLY = -0x10000;
@@ -94,17 +95,6 @@ export const WAKE_FILE: Attributes = Object.freeze({
   birthNanoseconds: 0,
 });
 
-class RequestCaller implements Caller {
-  uid = 0;
-  gid = 0;
-  pid = 0;
-}
-
-/** Who makes a file: the umask is still to be applied. */
-class CreatingCaller extends RequestCaller {
-  umask = 0;
-}
-
 interface OpenFile {
   readonly inode: number;
   readonly writable: boolean;
@@ -133,6 +123,11 @@ export class Context {
   readonly openFiles = new Map<number, OpenFile>();
   /** How many of them may write, by inode. */
   readonly writers = new Map<number, number>();
+  /**
+   * The block counts of those that the kernel was told last. Not by the reply of a SETATTR: when the kernel sends
+   * times that it has kept itself, it does not look at what comes back.
+   */
+  private readonly toldBlocks = new Map<number, number>();
   /** The snapshots' names as each open listing of the root shows them. */
   readonly listedSnapshots = new Map<number, Uint8Array[]>();
   /** Names at the live root that the kernel may have cached, as latin1. */
@@ -187,6 +182,7 @@ export class Context {
     const { inode } = a;
     if (door === 0) {
       this.reply.entry(offset, 0, a, FOREVER, this.attributeSeconds(0, a));
+      if (this.writers.has(inode)) this.toldBlocks.set(inode, a.blocks);
       this.live.remember(inode, 1);
       return;
     }
@@ -210,7 +206,10 @@ export class Context {
   /** The attributes of the request's node. */
   nodeAttributes(): Attributes {
     const { door, inode } = this.request;
-    return door === WAKE_DOOR ? WAKE_FILE : this.fileSystem.getattr(this.caller, inode);
+    if (door === WAKE_DOOR) return WAKE_FILE;
+    const a = this.fileSystem.getattr(this.caller, inode);
+    if (door === 0 && this.writers.has(inode)) this.toldBlocks.set(inode, a.blocks);
+    return a;
   }
 
   /** Records an open file, so that it can be flushed and told from others. */
@@ -226,8 +225,10 @@ export class Context {
     this.openFiles.delete(handle);
     if (!file.writable) return;
     const count = this.writers.get(file.inode)! - 1;
-    if (count === 0) this.writers.delete(file.inode);
-    else this.writers.set(file.inode, count);
+    if (count === 0) {
+      this.writers.delete(file.inode);
+      this.toldBlocks.delete(file.inode);
+    } else this.writers.set(file.inode, count);
   }
 
   /** Answers with success once `lsn` is durable. */
@@ -263,6 +264,22 @@ export class Context {
     }
   }
 
+  /** The same of a file that may have been read in a way of which the kernel does not know. */
+  tellAccessTime(inode: number, secondsBefore: number, nanosecondsBefore: number): void {
+    const { accessSeconds, accessNanoseconds } = this.live.getattr(ROOT_CALLER, inode);
+    if (accessSeconds !== secondsBefore || accessNanoseconds !== nanosecondsBefore) {
+      this.options.notify?.(invalidateInode(0, inode, ATTRIBUTES_ONLY));
+    }
+  }
+
+  /** A file that is open for writing was written back: its block count, if the kernel knows another one. */
+  tellBlocks(inode: number): void {
+    const told = this.toldBlocks.get(inode);
+    if (told === undefined || this.live.getattr(ROOT_CALLER, inode).blocks === told) return;
+    this.toldBlocks.delete(inode);
+    this.options.notify?.(invalidateInode(0, inode, ATTRIBUTES_ONLY));
+  }
+
   /** Serves the request at hand later, when the kernel has written back what it holds of the file. */
   postpone(inode: number, length: number): number {
     const ticket = ++this.lastTicket;
@@ -285,14 +302,15 @@ export class Context {
     const serverMask = this.negotiated?.serverMask === true;
     const isMapped = shownOwner.uid !== undefined || shownOwner.gid !== undefined;
     if (!serverMask && !isMapped) return caller;
-    creatingCaller.uid = caller.uid;
-    creatingCaller.gid = caller.gid;
-    creatingCaller.pid = caller.pid;
+    creatingCaller.set(caller.uid, caller.gid, caller.pid);
     creatingCaller.umask = serverMask ? umask & 0o777 : 0;
     if (isMapped) {
       const directory = this.fileSystem.getattr(caller, this.request.inode);
-      if (shownOwner.uid !== undefined) creatingCaller.uid = directory.uid;
-      if (shownOwner.gid !== undefined) creatingCaller.gid = directory.gid;
+      creatingCaller.set(
+        shownOwner.uid === undefined ? caller.uid : directory.uid,
+        shownOwner.gid === undefined ? caller.gid : directory.gid,
+        caller.pid,
+      );
     }
     return creatingCaller;
   }

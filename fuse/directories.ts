@@ -7,7 +7,7 @@
 import { PosixError } from '../src/errors.ts';
 import { type FileSystem, ROOT_INODE, S_IFDIR } from '../src/vfs/file-system.ts';
 import type { Context } from './context.ts';
-import { ENTRY_OUT, FOPEN, OPEN_OUT, READ_IN, RELEASE_IN } from './protocol.ts';
+import { ENTRY_OUT, FOPEN, OPEN_IN, OPEN_OUT, READ_IN, RELEASE_IN } from './protocol.ts';
 import { direntSize } from './reply.ts';
 
 const DOT = 0x2e;
@@ -19,7 +19,7 @@ const UNKNOWN_INODE = 0xffffffff;
 export function opendir(c: Context): number {
   const { request } = c;
   const { door, inode } = request;
-  const handle = c.fileSystem.opendir(c.caller, inode);
+  const handle = c.fileSystem.opendir(c.caller, inode, request.u32(OPEN_IN.flags));
   if (door === 0 && inode === ROOT_INODE && c.options.snapdirVisible === true) {
     const names = c.volume.snapshotNames();
     c.listedSnapshots.set(

@@ -58,7 +58,8 @@ export function open(c: Context): number {
   if (killed) {
     try {
       const { mode } = fileSystem.getattr(c.caller, inode);
-      fileSystem.setattr(c.caller, inode, { size: 0, killPrivileges: true }, handle);
+      // Not through the handle: O_TRUNC goes with O_RDONLY, too.
+      fileSystem.setattr(c.caller, inode, { size: 0, killPrivileges: true });
       c.tellMode(inode, mode);
     } catch (error) {
       fileSystem.release(handle);
@@ -141,6 +142,7 @@ export function release(c: Context): number {
 export function fsync(c: Context): number {
   const { door, inode } = c.request;
   if (door !== 0) return 0;
+  c.tellBlocks(inode);
   return c.replyWhenDurable(c.live.fsync(inode));
 }
 
@@ -174,7 +176,8 @@ export function lseek(c: Context): number {
   if (!c.resumed && door === 0 && c.options.writeBack !== undefined && c.writers.has(inode)) {
     return c.postpone(inode, IN_HEADER.SIZE + LSEEK_IN.SIZE);
   }
-  const offset = request.offset64(LSEEK_IN.offset);
+  // Whatever the offset is: one that no file reaches, or a negative one, is ENXIO and no other error.
+  const offset = request.i64(LSEEK_IN.offset);
   c.reply.u64(LSEEK_OUT.offset, c.fileSystem.lseek(request.u64(LSEEK_IN.handle), offset, whence));
   return LSEEK_OUT.SIZE;
 }
@@ -187,6 +190,7 @@ function copyRange(c: Context): number {
   const fileSystem = door === 0 ? c.live : c.doors.byNumber(door).fileSystem;
   const target = request.inodeAt(COPY_FILE_RANGE_IN.nodeOut);
   const before = fileSystem.getattr(c.caller, target).mode;
+  const { accessSeconds, accessNanoseconds } = fileSystem.getattr(c.caller, request.inode);
   const copied = fileSystem.copyFileRange(
     c.caller,
     request.u64(COPY_FILE_RANGE_IN.handleIn),
@@ -196,7 +200,10 @@ function copyRange(c: Context): number {
     // The reply of the older request holds 32 bits, and one request is not to keep all others waiting.
     Math.min(request.u64(COPY_FILE_RANGE_IN.length), COPY_AT_ONCE),
   );
-  if (door === 0) c.tellMode(target, before);
+  if (door === 0) {
+    c.tellMode(target, before);
+    c.tellAccessTime(request.inode, accessSeconds, accessNanoseconds);
+  }
   return copied;
 }
 

@@ -125,9 +125,7 @@ export class Session {
     else if (opcode >= OPCODE_COUNT) result = ENOSYS;
     else if (request.bodySize < SMALLEST_BODY[opcode]!) result = EINVAL;
     else {
-      caller.uid = request.uid;
-      caller.gid = request.gid;
-      caller.pid = request.pid;
+      caller.set(request.uid, request.gid, request.pid);
       try {
         result = this.handlers[opcode]!(context);
       } catch (error) {

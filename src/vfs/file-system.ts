@@ -11,12 +11,16 @@
  * what is kept.
  */
 
-/** Who asks. uid 0 has all capabilities. `groups` are the supplementary groups, where they are known. */
+/**
+ * Who asks. uid 0 has all capabilities, unless `keepsPrivileges` says otherwise of CAP_FSETID. `groups` are the
+ * supplementary groups, where they are known. Both may cost something to find out: ask only if they decide.
+ */
 export interface Caller {
   readonly uid: number;
   readonly gid: number;
   readonly pid: number;
   readonly groups?: readonly number[];
+  readonly keepsPrivileges?: boolean;
   /**
    * The umask, where whoever passes the mode has not applied it (FUSE_DONT_MASK): it counts only where the
    * directory has no default ACL.
@@ -52,6 +56,7 @@ export const O_EXCL = 0o200;
 export const O_TRUNC = 0o1000;
 export const O_APPEND = 0o2000;
 export const O_DSYNC = 0o10000;
+export const O_NOATIME = 0o1000000;
 export const O_SYNC = 0o4010000;
 
 /** Flags of renameat2(2). */
@@ -204,8 +209,8 @@ export interface FileSystem {
     length: number,
   ): number;
 
-  /** Opens a directory for reading; returns a handle, to be released with `releasedir`. */
-  opendir(caller: Caller, inode: number): number;
+  /** Opens a directory for reading; returns a handle, to be released with `releasedir`. `flags`: O_NOATIME counts. */
+  opendir(caller: Caller, inode: number, flags?: number): number;
   /**
    * Lists from after `cookie` (0: from the start, "." and ".." first). Cookies stay valid for the handle's
    * lifetime, whatever is created, removed or renamed meanwhile: an entry that existed all the time is

@@ -5,7 +5,7 @@
  */
 import { PosixError } from '../errors.ts';
 import type { DirectoryListing } from './directory-listing.ts';
-import { O_ACCMODE, O_APPEND, O_RDONLY, O_WRONLY } from './file-system.ts';
+import { O_ACCMODE, O_APPEND, O_NOATIME, O_RDONLY, O_WRONLY } from './file-system.ts';
 import type { Inode } from './inode-cache.ts';
 
 export class Handle {
@@ -14,6 +14,8 @@ export class Handle {
   readonly readable: boolean;
   readonly writable: boolean;
   readonly append: boolean;
+  /** Reading through it leaves the access time. */
+  readonly noAtime: boolean;
   /** Directory handles: the names returned so far. */
   readonly listing: DirectoryListing | null;
 
@@ -23,6 +25,7 @@ export class Handle {
     this.readable = (flags & O_ACCMODE) !== O_WRONLY;
     this.writable = (flags & O_ACCMODE) !== O_RDONLY;
     this.append = (flags & O_APPEND) !== 0;
+    this.noAtime = (flags & O_NOATIME) !== 0;
     this.listing = listing;
   }
 }

@@ -191,6 +191,18 @@ export class LiveCore extends Core {
     return nanoseconds >= 0 && nanoseconds <= KERNEL_TICK_NANOSECONDS;
   }
 
+  /**
+   * Whether the inode was not read after a change at this time. A change that a kernel has timed by a clock that ticks
+   * may be later than it looks, by a tick: that of a new file's first content looks older than the file.
+   */
+  isUnread(inode: Inode, seconds: number, nanoseconds: number): boolean {
+    const between = inode.accessSeconds - seconds;
+    if (between < 0) return true;
+    if (between > 1) return false;
+    const slack = this.kernelHandles ? KERNEL_TICK_NANOSECONDS : 0;
+    return between * 1e9 + inode.accessNanoseconds - nanoseconds <= slack;
+  }
+
   /** ctime is now. */
   touchStatus(inode: Inode): void {
     inode.changeSeconds = this.time.seconds;

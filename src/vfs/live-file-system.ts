@@ -8,7 +8,7 @@
 import { FLAG_LINKABLE, MAX_FILE_SIZE, SYMLINK_MAX } from '../encoding/inode.ts';
 import { PosixError } from '../errors.ts';
 import type { LiveState, RestorableState, StateReader } from '../store/state.ts';
-import { inGroup, MAY_EXECUTE, MAY_WRITE, withoutPrivileges } from './caller.ts';
+import { hasPrivileges, keepsPrivileges, MAY_EXECUTE, MAY_WRITE, withoutPrivileges } from './caller.ts';
 import type { Timestamp } from './clock.ts';
 import { Content } from './content.ts';
 import { copyRange } from './copy-range.ts';
@@ -112,10 +112,8 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
     const { seconds } = this.accessTime;
     const due =
       seconds - accessSeconds >= DAY_SECONDS ||
-      accessSeconds < inode.modifySeconds ||
-      (accessSeconds === inode.modifySeconds && accessNanoseconds <= inode.modifyNanoseconds) ||
-      accessSeconds < inode.changeSeconds ||
-      (accessSeconds === inode.changeSeconds && accessNanoseconds <= inode.changeNanoseconds);
+      core.isUnread(inode, inode.modifySeconds, inode.modifyNanoseconds) ||
+      core.isUnread(inode, inode.changeSeconds, inode.changeNanoseconds);
     // A time of creation needs no update within its own clock tick: it would be the same.
     if (!due || (seconds === accessSeconds && this.accessTime.nanoseconds === accessNanoseconds)) return;
     if (!core.beginOptional(true)) return;
@@ -371,7 +369,8 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
     core.begin();
     try {
       this.content.write(inode, at, source, sourceStart, count);
-      this.noteWrite(caller, inode, killPrivileges);
+      // A kernel that checks permissions itself has looked at the caller's capabilities, too.
+      this.noteWrite(caller, inode, killPrivileges || (core.checkPermissions && !keepsPrivileges(caller)));
       core.putInode(inode);
       core.commit();
     } catch (error) {
@@ -392,11 +391,13 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
   private noteWrite(caller: Caller, inode: Inode, killPrivileges: boolean): void {
     const { core } = this;
     core.touchContent(inode);
-    const byOther = core.checkPermissions && caller.uid !== 0;
-    if (killPrivileges || byOther) {
-      inode.mode = withoutPrivileges(inode.mode, !byOther || inGroup(caller, inode.gid));
-    }
+    if (killPrivileges) inode.mode = withoutPrivileges(inode.mode, caller, inode.gid);
     core.dropCapability(inode);
+  }
+
+  /** The same for a change of which no kernel says whether it takes setuid and setgid away. */
+  private noteChange(caller: Caller, inode: Inode): void {
+    this.noteWrite(caller, inode, hasPrivileges(inode.mode) && !keepsPrivileges(caller));
   }
 
   release(handle: number): void {
@@ -437,7 +438,7 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
     try {
       if (kind !== 0) this.content.punch(inode, offset, end);
       if (kind !== FALLOC_FL_PUNCH_HOLE) this.content.allocate(inode, offset, end, keepSize);
-      this.noteWrite(caller, inode, false);
+      this.noteChange(caller, inode);
       core.putInode(inode);
       core.commit();
     } catch (error) {
@@ -470,17 +471,19 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
     if (source === target && sourceOffset < targetOffset + count && targetOffset < sourceOffset + count) {
       throw new PosixError('EINVAL');
     }
+    let copied = 0;
     core.begin();
     try {
-      const copied = copyRange(core.live, this.content, source, sourceOffset, target, targetOffset, count);
-      this.noteWrite(caller, target, false);
+      copied = copyRange(core.live, this.content, source, sourceOffset, target, targetOffset, count);
+      this.noteChange(caller, target);
       core.putInode(target);
       core.commit();
-      return copied;
     } catch (error) {
       core.abort();
       throw error;
     }
+    if (!from.noAtime) this.touchAccess(this.inodeOf(from));
+    return copied;
   }
 
   setxattr(

@@ -14,6 +14,7 @@ import {
   type Caller,
   type EntrySink,
   type FileSystemStatistics,
+  O_NOATIME,
   O_RDONLY,
   S_IFDIR,
   SEEK_DATA,
@@ -85,7 +86,7 @@ export abstract class ReadOperations {
     if (offset < 0) throw new PosixError('EINVAL');
     const count = Math.min(length, inode.size - offset);
     if (count > 0) this.readContent(inode, offset, target, targetStart, count);
-    this.touchAccess(inode);
+    if (!handle.noAtime) this.touchAccess(inode);
     return Math.max(count, 0);
   }
 
@@ -105,6 +106,7 @@ export abstract class ReadOperations {
   lseek(number: number, offset: number, whence: number): number {
     const inode = this.inodeOf(this.core.handles.get(number));
     if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw new PosixError('EINVAL');
+    // Before the start as well: so says Linux, where POSIX would have EINVAL.
     if (offset < 0 || offset >= inode.size) throw new PosixError('ENXIO');
     // A directory has no holes.
     if (inode.isInline || inode.isDirectory) return whence === SEEK_DATA ? offset : inode.size;
@@ -115,10 +117,10 @@ export abstract class ReadOperations {
     return data;
   }
 
-  opendir(caller: Caller, number: number): number {
+  opendir(caller: Caller, number: number, flags = O_RDONLY): number {
     const inode = this.core.loadDirectory(number);
     this.core.require(caller, inode, MAY_READ);
-    return this.core.handles.open(inode, O_RDONLY, new DirectoryListing());
+    return this.core.handles.open(inode, flags & O_NOATIME, new DirectoryListing());
   }
 
   readdir(number: number, cookie: number, sink: EntrySink): void {
@@ -138,7 +140,7 @@ export abstract class ReadOperations {
     // A cookie of another handle of this directory (a kernel's cache of the listing): count up to it.
     if (done > listing.count) this.list(directory, listing, listing.count, done, null);
     if (done <= listing.count) this.list(directory, listing, done, Number.POSITIVE_INFINITY, sink);
-    this.touchAccess(directory);
+    if (!handle.noAtime) this.touchAccess(directory);
   }
 
   /**

@@ -1,11 +1,19 @@
 /**
- * rename(2) and renameat2(2) with RENAME_NOREPLACE and RENAME_EXCHANGE, in the order in which Linux finds errors.
- * However large a directory is, moving it changes two entries and at most four inode records.
+ * rename(2) and renameat2(2) with all of its flags, in the order in which Linux finds errors. However large a
+ * directory is, moving it changes two entries and at most four inode records. RENAME_WHITEOUT, with which layered
+ * file systems note that a name of a lower layer is gone, leaves a character device 0/0 under the old name.
  */
 import { LsnfsError, PosixError } from '../errors.ts';
 import { MAY_WRITE } from './caller.ts';
 import { isDot, isDotDot } from './core.ts';
-import { type Caller, RENAME_EXCHANGE, RENAME_NOREPLACE, ROOT_INODE } from './file-system.ts';
+import {
+  type Caller,
+  RENAME_EXCHANGE,
+  RENAME_NOREPLACE,
+  RENAME_WHITEOUT,
+  ROOT_INODE,
+  S_IFCHR,
+} from './file-system.ts';
 import type { Inode } from './inode-cache.ts';
 import type { LiveCore } from './live-core.ts';
 
@@ -18,22 +26,21 @@ export function renameEntry(
   newName: Uint8Array,
   flags: number,
 ): void {
-  // RENAME_WHITEOUT is for layered file systems and not offered.
-  if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) !== 0) throw new PosixError('EINVAL');
-  if (flags === (RENAME_NOREPLACE | RENAME_EXCHANGE)) throw new PosixError('EINVAL');
-  const exchange = flags === RENAME_EXCHANGE;
+  if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) !== 0) throw new PosixError('EINVAL');
+  const exchange = (flags & RENAME_EXCHANGE) !== 0;
+  if (exchange && flags !== RENAME_EXCHANGE) throw new PosixError('EINVAL');
+  const noReplace = (flags & RENAME_NOREPLACE) !== 0;
   const from = core.searchDirectory(caller, parent);
   const to = core.searchDirectory(caller, newParent);
   if (isDot(name) || isDotDot(name)) throw new PosixError('EBUSY');
-  if (isDot(newName) || isDotDot(newName))
-    throw new PosixError(flags === RENAME_NOREPLACE ? 'EEXIST' : 'EBUSY');
+  if (isDot(newName) || isDotDot(newName)) throw new PosixError(noReplace ? 'EEXIST' : 'EBUSY');
   core.checkName(name);
   core.checkName(newName);
   const source = core.child(parent, name);
   if (source === undefined) throw new PosixError('ENOENT');
   const target = core.child(newParent, newName);
   if (target === undefined && exchange) throw new PosixError('ENOENT');
-  if (target !== undefined && flags === RENAME_NOREPLACE) throw new PosixError('EEXIST');
+  if (target !== undefined && noReplace) throw new PosixError('EEXIST');
   if (parent !== newParent) {
     if (source.isDirectory && isWithin(core, to, source)) throw new PosixError('EINVAL');
     if (target?.isDirectory && isWithin(core, from, target))
@@ -51,7 +58,10 @@ export function renameEntry(
   core.begin();
   try {
     if (exchange) exchangeEntries(core, from, name, source, to, newName, target!);
-    else moveEntry(core, from, name, source, to, newName, target);
+    else {
+      moveEntry(core, from, name, source, to, newName, target);
+      if ((flags & RENAME_WHITEOUT) !== 0) addWhiteout(core, caller, from, name);
+    }
     core.commit();
   } catch (error) {
     core.abort();
@@ -110,6 +120,13 @@ function moveEntry(
   core.putInode(source);
   core.putInode(from);
   if (to !== from) core.putInode(to);
+}
+
+function addWhiteout(core: LiveCore, caller: Caller, directory: Inode, name: Uint8Array): void {
+  const whiteout = core.newInode(caller, directory, S_IFCHR);
+  core.addEntry(directory, name, whiteout);
+  core.putInode(whiteout);
+  core.putInode(directory);
 }
 
 function exchangeEntries(

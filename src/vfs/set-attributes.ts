@@ -79,12 +79,12 @@ export function applyAttributes(
   }
   const byOther = core.checkPermissions && caller.uid !== 0;
   if (changes.killPrivileges === true || (size !== undefined && byOther)) {
-    inode.mode = withoutPrivileges(inode.mode, !byOther || inGroup(caller, inode.gid));
+    inode.mode = withoutPrivileges(inode.mode, caller, inode.gid);
     core.dropCapability(inode);
   }
   if (uid !== undefined || gid !== undefined) {
     if (!inode.isDirectory) {
-      inode.mode = withoutPrivileges(inode.mode, !byOther || inGroup(caller, inode.gid));
+      inode.mode = withoutPrivileges(inode.mode, caller, inode.gid);
       core.dropCapability(inode);
     }
     if (uid !== undefined) inode.uid = uid;

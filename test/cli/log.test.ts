@@ -268,7 +268,10 @@ test('kinds of states and transactions, and what deleting a snapshot would free'
     ],
   );
   const b: StateReport = await database.show('b');
-  t.true(b.isVersion && b.base.lsn === b.lsn && b.reasons.includes('snapshot b, held by nightly'), JSON.stringify(b));
+  t.true(
+    b.isVersion && b.base.lsn === b.lsn && b.reasons.includes('snapshot b, held by nightly'),
+    JSON.stringify(b),
+  );
   t.is(b.files, 1);
   t.true(b.pages.data >= 97 && b.bytes === (b.pages.data + b.pages.trees) * 4096);
   // What is in none of the neighbours: its data and the pages that lead there. The log still names the data of the window.

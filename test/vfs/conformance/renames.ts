@@ -6,6 +6,7 @@ export const renameCases = cases.cases;
 
 const NOREPLACE = 1;
 const EXCHANGE = 2;
+const WHITEOUT = 4;
 
 cases.add('moves a file within a directory and between directories', async (p) => {
   await p.mkdir('d');
@@ -276,3 +277,27 @@ cases.add('many renames of one file leave one name', async (p) => {
   same('content', await readFile(p, 'a/100'), 'x');
   equal('names left', (await names(p, 'a')).length + (await names(p, 'b')).length, 1);
 });
+
+cases.add(
+  'with RENAME_WHITEOUT the old name becomes a character device 0/0',
+  async (p) => {
+    await p.mkdir('d');
+    await writeFile(p, 'f', 'content');
+    await p.mkdir('e');
+    await p.rename('f', 'd/g', WHITEOUT);
+    const left = await p.lstat('f');
+    equal('mode of the whiteout', left.mode, 0o020000);
+    equal('st_rdev', left.rdev, 0);
+    equal('st_nlink', left.nlink, 1);
+    same('content of what moved', await readFile(p, 'd/g'), 'content');
+    await p.rename('e', 'd/e', WHITEOUT);
+    equal('mode of the whiteout of a directory', (await p.lstat('e')).mode, 0o020000);
+    equal('st_nlink of the new parent', (await p.stat('d')).nlink, 3);
+    await writeFile(p, 'h', '');
+    await fails('EEXIST', 'WHITEOUT with NOREPLACE', () => p.rename('h', 'f', WHITEOUT | NOREPLACE));
+    await fails('EINVAL', 'WHITEOUT with EXCHANGE', () => p.rename('h', 'f', WHITEOUT | EXCHANGE));
+    await p.unlink('f');
+    await p.unlink('e');
+  },
+  'renameFlags',
+);
