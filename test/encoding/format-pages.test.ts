@@ -111,7 +111,7 @@ test('extents', (t) => {
   const value = encodeExtent({ block: 1, count: 2, page: 3, birth: 4, checksums: Uint32Array.of(5, 6) });
   const rows = table('### Extent');
   t.is(value.readUIntLE(0, 6), 3);
-  t.is(rows.get('birth: the first LSN whose state can hold the pages; 0 when unwritten')?.offset, 8);
+  t.is(rows.get([...rows.keys()].find((field) => field.startsWith('birth: '))!)?.offset, 8);
   t.is(value.readUInt16LE(6), 2);
   t.is(value.readUIntLE(8, 6), 4);
   t.is(value.readUInt32LE(20), 6);
