@@ -6,7 +6,7 @@
  * with ENOSYS are not sent again by the kernel, which is wanted for FLUSH (the kernel writes dirty pages back before
  * it would send it), POLL and BMAP.
  */
-import { ERRNO, errnoOf, LsnfsError } from '../src/errors.ts';
+import { ERRNO, errnoOf, LsnfsError, PosixError } from '../src/errors.ts';
 import * as attributes from './attributes.ts';
 import { Context, type Handler, NO_REPLY, type SessionOptions } from './context.ts';
 import * as directories from './directories.ts';
@@ -27,6 +27,9 @@ import {
 const EINVAL = -ERRNO.EINVAL;
 const ENOSYS = -ERRNO.ENOSYS;
 const EIO = -ERRNO.EIO;
+
+/** Errors that everybody notices, and that pass. */
+const SHORTAGES: ReadonlySet<string> = new Set(['ENOSPC', 'ENFILE']);
 
 const notImplemented: Handler = () => ENOSYS;
 const nothing: Handler = () => 0;
@@ -177,10 +180,10 @@ export class Session {
 
   /**
    * Whether an error takes data away from a program that may have closed the file long ago: the kernel writes back what
-   * it held, and only the next fsync hears of it. That a store is full everybody notices.
+   * it held, and only the next fsync hears of it. That a store is full, or has no descriptors left, everybody notices.
    */
   private isLostWrite(error: LsnfsError, opcode: number): boolean {
-    if (opcode !== OPCODE.WRITE || error.errno === 'ENOSPC') return false;
+    if (opcode !== OPCODE.WRITE || error instanceof PosixError || SHORTAGES.has(error.errno)) return false;
     return (this.context.request.u32(WRITE_IN.writeFlags) & FUSE_WRITE_CACHE) !== 0;
   }
 

@@ -271,13 +271,13 @@ export class DirtyPages implements PageSpace {
     return { tree: this.nextTree, data: this.nextData };
   }
 
-  /** Drops what was made before a mark, that no seal holds, and `isNeeded` does not keep: nothing leads there any more. */
-  drop(mark: PageMark, isNeeded: (page: Page) => boolean): void {
+  /** Drops what was made between two marks, that no seal holds, and `isNeeded` does not keep: nothing leads there any more. */
+  drop(from: PageMark, to: PageMark, isNeeded: (page: Page) => boolean): void {
     for (const [number, page] of this.table) {
       if (page.generation <= this.held) continue;
-      if (number >= DATA_BASE ? number < mark.data : number < mark.tree && !isNeeded(page)) {
-        this.table.delete(number);
-      }
+      const isData = number >= DATA_BASE;
+      if (number < (isData ? from.data : from.tree) || number >= (isData ? to.data : to.tree)) continue;
+      if (isData || !isNeeded(page)) this.table.delete(number);
     }
   }
 

@@ -53,6 +53,8 @@ export class Restoration {
   private readonly startLsn: number;
   /** The inode tree before the RESTORE of this transaction. */
   private before: TreeRef | undefined;
+  /** What was made between the two is replaced: by a restore within a restore, only what the outer one has replayed. */
+  private readonly from: PageMark;
   private mark: PageMark | undefined;
   private source: { readonly inodes: BTree; readonly reader: StateReader | undefined } | undefined;
 
@@ -60,6 +62,7 @@ export class Restoration {
     this.state = state;
     this.past = past;
     this.startLsn = startLsn;
+    this.from = state.restoreMark;
   }
 
   /** @throws LsnfsError NO_SUCH_STATE; CORRUPT_RECORD when there cannot be such a record here */
@@ -81,7 +84,14 @@ export class Restoration {
       inodes: root.inodeCount,
       dataPages: root.dataPages,
     });
-    if (root.lsn < lsn) past.replayFiles(state, root.lsn, lsn);
+    if (root.lsn < lsn) {
+      state.restoreMark = this.mark;
+      try {
+        past.replayFiles(state, root.lsn, lsn);
+      } finally {
+        state.restoreMark = this.from;
+      }
+    }
     state.counters.nextInode = Math.max(nextInode, state.counters.nextInode);
   }
 
@@ -125,7 +135,7 @@ export class Restoration {
    */
   finish(): void {
     if (this.mark === undefined) return;
-    this.state.pages.drop(this.mark, ({ bytes }) => bytes[PAGE_TREE] === TREE.registry);
+    this.state.pages.drop(this.from, this.mark, ({ bytes }) => bytes[PAGE_TREE] === TREE.registry);
   }
 
   /** Takes away what the state has of an inode, but for its record and its links. */

@@ -35,7 +35,7 @@ import {
 import { isTemporary, NO_PAGE } from '../encoding/page.ts';
 import type { VersionRoot } from '../encoding/root.ts';
 import { CorruptPageError } from '../errors.ts';
-import { DirtyPages } from '../storage/dirty-pages.ts';
+import { DirtyPages, type PageMark } from '../storage/dirty-pages.ts';
 import type { PageCache } from '../storage/page-cache.ts';
 import { deleteEntry, putEntry } from './links.ts';
 import type { Counters, StateReader } from './state.ts';
@@ -56,6 +56,8 @@ export class TreeState implements StateReader {
   readonly inodes: BTree;
   readonly registry: BTree;
   readonly counters: Counters;
+  /** While a restore replays what it restores: pages made since this mark are of that. */
+  restoreMark: PageMark = { tree: 0, data: 0 };
   private readonly cursor: Cursor;
   private readonly searchKey = Buffer.alloc(17);
   private readonly found: Found = { block: 0, count: 0, page: 0 };
