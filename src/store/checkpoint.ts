@@ -191,12 +191,15 @@ export class Checkpoint {
         continue;
       }
       const place = this.writer.placeRun(pages);
+      const checksums: number[] = [];
+      for (let i = 0; i < pages; i++) {
+        checksums.push(this.writer.writeDataPage(space.dataPage(first + i).bytes, place + i));
+      }
+      // Not before all of it is queued, which may fail.
       placeExtent(leaf, at, place, lsn);
       for (let i = 0; i < pages; i++) {
-        const page = space.dataPage(first + i);
-        const checksum = this.writer.writeDataPage(page.bytes, place + i);
-        setExtentChecksum(leaf, at, i, checksum);
-        space.settleData(page, place + i, lsn, checksum);
+        setExtentChecksum(leaf, at, i, checksums[i]!);
+        space.settleData(space.dataPage(first + i), place + i, lsn, checksums[i]!);
         this.settled.push(first + i);
       }
       this.handled += pages;
