@@ -230,17 +230,20 @@ export class RecordWriter {
 
   /** The files become those of the state at `lsn`. The first record of its transaction. */
   restore(lsn: number): void {
-    putU64(this.bytes, this.begin(RECORD.restore, RESTORE_SIZE) + 1, lsn);
+    const at = this.begin(RECORD.restore, RESTORE_SIZE);
+    putU64(this.bytes, at + 1, lsn);
   }
 
   /** The TAKE records that follow mean the state at `lsn`. */
   restoreFrom(lsn: number): void {
-    putU64(this.bytes, this.begin(RECORD.restoreFrom, RESTORE_FROM_SIZE) + 1, lsn);
+    const at = this.begin(RECORD.restoreFrom, RESTORE_FROM_SIZE);
+    putU64(this.bytes, at + 1, lsn);
   }
 
   /** An inode's record, attributes and content become what they are in the state that RESTORE_FROM named. */
   take(inode: number): void {
-    putU64(this.bytes, this.begin(RECORD.take, TAKE_SIZE) + 1, inode);
+    const at = this.begin(RECORD.take, TAKE_SIZE);
+    putU64(this.bytes, at + 1, inode);
   }
 
   /** Who asked for the transaction: its first record, if it has one. */
