@@ -108,7 +108,7 @@ mountTest(
     const where = await MountedStore.create(t, { settings: { checkpointIntervalMs: 200 } });
     const { mountpoint } = where;
     const moments: { lsn: number; listing: string[] }[] = [];
-    for (let round = 0; round < 12; round++) {
+    for (let round = 0; round < 7; round++) {
       const directory = `d${random.below(3)}`;
       await where.shell(`
       mkdir -p d0 d1 d2; seq ${round} ${random.below(9000)} > ${directory}/f${random.below(3)}
