@@ -1,6 +1,7 @@
 /**
  * Time travel beside what a user would do today on the same tree of files:
- * `npm run bench:history -- [--sizes 1000,100000,1000000] [--rounds 5] [--only REGEX] [--peers all] [--json FILE] [--seed N]`.
+ * `npm run bench:history -- [--sizes 1000,100000,1000000] [--rounds 5] [--only REGEX] [--peers all] [--json FILE] [--seed N]
+ * [--gc-pages 200000]`.
  *
  * lsnfs is measured in process, through the API, on a store in a temporary directory; the peers are programs, and their start
  * is part of what they take. All caches are warm but where a row says otherwise. `--only` picks rows by their titles.
@@ -30,6 +31,25 @@ const UNSYNCED = 1000;
 /** Transactions between a version and the state that is opened. */
 const BEHIND = 1000;
 
+const SNAPSHOTS = ['snapshot, nothing dirty', 'snapshot, 1,000 files changed and not synced'] as const;
+const ONE_DIRECTORY = 'restore of one directory, 100 changes';
+const OPENING = [
+  'open @lsn-N, cold, a version',
+  'open @lsn-N, cold, 1,000 transactions behind one',
+  'open @lsn-N, warm',
+  'list of 100 entries behind @lsn-N, cold',
+  'list of 100 entries behind @lsn-N, warm',
+] as const;
+const differenceOf = (count: number): string => `diff of ${count.toLocaleString('en')} changes`;
+const restoreOf = (count: number): string => `restore of ${count.toLocaleString('en')} changes`;
+/** The titles of all rows that depend on the size of the tree. */
+const SIZED = [
+  ...SNAPSHOTS,
+  ...CHANGES.flatMap((count) => [differenceOf(count), restoreOf(count)]),
+  ONE_DIRECTORY,
+  ...OPENING,
+];
+
 const { values: given } = parseArgs({
   options: {
     sizes: { type: 'string', default: '1000,100000,1000000' },
@@ -42,6 +62,10 @@ const { values: given } = parseArgs({
   },
 });
 const sizes = given.sizes.split(',').map((text) => wholeNumber('--sizes', text));
+for (const files of sizes) {
+  if (files % FILES_PER_DIRECTORY !== 0)
+    throw new Error(`--sizes: multiples of ${FILES_PER_DIRECTORY} files`);
+}
 const rounds = wholeNumber('--rounds', given.rounds);
 const seed = wholeNumber('--seed', given.seed);
 const collectedPages = wholeNumber('--gc-pages', given['gc-pages']);
@@ -108,9 +132,11 @@ function rest(database: Database): Promise<void> {
 async function snapshots(size: Size): Promise<void> {
   const { tree, database, base: place, peerRounds } = size;
   const copy = join(place, 'copy');
-  const titles = ['snapshot, nothing dirty', 'snapshot, 1,000 files changed and not synced'] as const;
-  for (const [i, title] of titles.entries()) {
-    if (i === 1 && tree.files < UNSYNCED) continue;
+  for (const [i, title] of SNAPSHOTS.entries()) {
+    if (i === 1 && tree.files < UNSYNCED) {
+      say(`${tree.files} files are too few for 1,000 changes: no such row`);
+      continue;
+    }
     const dirty = i === 1 ? tree.draw(UNSYNCED, 1) : [];
     const change = (directory: string): void => tree.write(directory, dirty, ++generation);
     const live = new Transaction(database.volume.live);
@@ -159,9 +185,12 @@ async function snapshots(size: Size): Promise<void> {
 
 async function changes(size: Size, count: number): Promise<void> {
   const { tree, database, base: place, peerRounds, first } = size;
-  const difference = `diff of ${count.toLocaleString('en')} changes`;
-  const whole = `restore of ${count.toLocaleString('en')} changes`;
-  if (tree.files < count || !(report.isWanted(difference) || report.isWanted(whole))) return;
+  const [difference, whole] = [differenceOf(count), restoreOf(count)];
+  if (!report.isWanted(difference) && !report.isWanted(whole)) return;
+  if (tree.files < count) {
+    say(`${tree.files} files are too few for ${count} changes: no such rows`);
+    return;
+  }
   const changed = tree.draw(count, count);
   const number = ++generation;
   await database.restore(first);
@@ -270,8 +299,7 @@ function restoring(database: Database, before: number, after: number, count: num
 
 async function oneDirectory(size: Size): Promise<void> {
   const { tree, database, base: place, native, restic, first } = size;
-  const title = 'restore of one directory, 100 changes';
-  if (!report.isWanted(title)) return;
+  if (!report.isWanted(ONE_DIRECTORY)) return;
   const files = tree.siblings(tree.draw(1, 2)[0]!);
   const directory = tree.directoryOf(files[0]!);
   const number = ++generation;
@@ -282,7 +310,7 @@ async function oneDirectory(size: Size): Promise<void> {
   const restored = join(place, 'restored');
   await report.compare(
     tree.files,
-    title,
+    ONE_DIRECTORY,
     restoring(database, before, after, files.length, directory),
     [
       peer('rsync -a --delete from a copy, sync -f', native, (on) => ({
@@ -306,14 +334,7 @@ async function oneDirectory(size: Size): Promise<void> {
 
 async function opening(size: Size): Promise<void> {
   const { tree, database, base: place, native, btrfs, peerRounds } = size;
-  const titles = [
-    'open @lsn-N, cold, a version',
-    'open @lsn-N, cold, 1,000 transactions behind one',
-    'open @lsn-N, warm',
-    'list of 100 entries behind @lsn-N, cold',
-    'list of 100 entries behind @lsn-N, warm',
-  ] as const;
-  if (!titles.some((title) => report.isWanted(title))) return;
+  if (!OPENING.some((title) => report.isWanted(title))) return;
   const directory = tree.directoryOf(tree.draw(1, 3)[0]!);
   // What is opened is no more the newest state.
   await rest(database);
@@ -329,11 +350,11 @@ async function opening(size: Size): Promise<void> {
   const cold: Work['before'] = () => database.history.releaseIdle();
   const at = (lsn: number) => () => database.at(lsn).close();
   const replayed = behind.length.toLocaleString('en');
-  await report.compare(tree.files, titles[0], { before: cold, run: at(version) }, []);
-  await report.compare(tree.files, titles[1], { before: cold, run: at(between) }, [], {
+  await report.compare(tree.files, OPENING[0], { before: cold, run: at(version) }, []);
+  await report.compare(tree.files, OPENING[1], { before: cold, run: at(between) }, [], {
     note: () => `${replayed} replayed`,
   });
-  await report.compare(tree.files, titles[2], { before: at(version), run: at(version) }, []);
+  await report.compare(tree.files, OPENING[2], { before: at(version), run: at(version) }, []);
   const view = () => {
     const state = database.at(version);
     try {
@@ -354,8 +375,8 @@ async function opening(size: Size): Promise<void> {
     })),
     peer('restic ls', size.slow ?? size.restic, (restic) => ({ run: () => restic.list(id, directory) })),
   ];
-  await report.compare(tree.files, titles[3], { before: cold, run: view }, peers, { peerRounds, note });
-  await report.compare(tree.files, titles[4], { before: view, run: view }, [], { note });
+  await report.compare(tree.files, OPENING[3], { before: cold, run: view }, peers, { peerRounds, note });
+  await report.compare(tree.files, OPENING[4], { before: view, run: view }, [], { note });
   say(`${place}: opened`);
 }
 
@@ -423,6 +444,7 @@ try {
   const head = machine();
   const loadBefore = loads();
   for (const files of sizes) {
+    if (!SIZED.some((title) => report.isWanted(title))) break;
     await measureSize(files);
     // The next one needs the room; what is mounted goes first.
     cleanUp.run();

@@ -99,7 +99,14 @@ export class Btrfs {
     fs.mkdirSync(this.top);
     run('mkfs.btrfs', ['-q', image]);
     run('mount', ['-o', 'loop', image, this.top]);
-    cleanUp.add(() => run('umount', [this.top]));
+    cleanUp.add(() => {
+      try {
+        run('umount', [this.top]);
+      } catch {
+        // A program of ours may still be in it: then it goes when that ends.
+        run('umount', ['-l', this.top]);
+      }
+    });
     this.subvolume = join(this.top, 'tree');
     run('btrfs', ['subvolume', 'create', this.subvolume], { quiet: true });
     tree.write(this.subvolume, tree.all(), 0);
