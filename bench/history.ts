@@ -337,16 +337,22 @@ async function opening(size: Size): Promise<void> {
   if (!OPENING.some((title) => report.isWanted(title))) return;
   const directory = tree.directoryOf(tree.draw(1, 3)[0]!);
   // What is opened is no more the newest state.
+  await tree.put(database, tree.draw(1, 5), ++generation);
   await rest(database);
-  const version = database.lsn;
+  // The live LSN lies behind it: the checkpoint has a record of its own.
+  const version = database.store.versionBefore(database.lsn)!.lsn;
   const number = ++generation;
   const live = new Transaction(database.volume.live);
   const behind = tree.draw(BEHIND, 4);
   for (const file of behind) live.put(tree.pathOf(file), tree.content(file, number));
-  const between = (await database.commit()).lsn;
-  await tree.put(database, behind.slice(0, 1), ++generation);
+  const between = database.lsn;
+  // In the same turn, so that no checkpoint makes a version of the state between.
+  live.put(tree.pathOf(behind[0]!), tree.content(behind[0]!, ++generation));
   await rest(database);
 
+  const base = database.store.versionBefore(between)?.lsn;
+  if (base !== version)
+    throw new Error(`LSN ${between} is to be made from the version ${version}, not from ${base}`);
   const cold: Work['before'] = () => database.history.releaseIdle();
   const at = (lsn: number) => () => database.at(lsn).close();
   const replayed = behind.length.toLocaleString('en');
