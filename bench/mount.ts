@@ -5,11 +5,11 @@
  * itself, one after the other, so that what else the machine does hits all alike. Printed are the medians of the
  * rounds and, first, what they are relative to bindfs. Everything is below one temporary directory, and gone afterwards.
  */
-import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { isInstalled, median, run } from './measure.ts';
 
 interface Row {
   readonly title: string;
@@ -51,34 +51,15 @@ const rows: readonly Row[] = [
   { title: 'fsyncs, 4 processes', workload: 'fsyncs', argument: '4', unit: '/s' },
 ];
 
-function run(command: string, args: readonly string[]): string {
-  return execFileSync(command, args, { encoding: 'utf8', timeout: 600_000 });
-}
-
 function lsnfs(...args: string[]): string {
   return run(process.execPath, [join(here, '..', 'cli', 'main.js'), ...args]);
-}
-
-function hasBindfs(): boolean {
-  try {
-    run('bindfs', ['--version']);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
 function format(value: number | undefined): string {
   return value === undefined ? '–' : Math.round(value).toLocaleString('en');
 }
 
-const withBindfs = hasBindfs();
+const withBindfs = isInstalled('bindfs');
 if (!withBindfs) process.stderr.write('bindfs is not installed: its column stays empty\n');
 const measured = new Map<string, Map<Place, number[]>>(rows.map(({ title }) => [title, new Map()]));
 const clean: (() => void)[] = [() => fs.rmSync(base, { recursive: true, force: true })];

@@ -1,0 +1,196 @@
+/**
+ * Garbage of the history benchmark: how fast pages of deleted snapshots come free, and what a commit in the foreground
+ * feels of it. The garbage is that of many small changes: files of a tree drawn at random, written anew between snapshots.
+ */
+import { join } from 'node:path';
+import { type Database, initialize, open } from '../src/index.ts';
+import { Random } from '../test/helpers/random.ts';
+import type { Report } from './comparison.ts';
+import { quantile } from './measure.ts';
+import { SeededTree } from './seeded-tree.ts';
+
+/** The tree that is changed, in files, and how many of them between two snapshots. */
+const TREE_FILES = 20_000;
+const CHANGED_FILES = 2000;
+/** Bytes of a file that was changed: two pages. */
+const CHANGED_BYTES = 8192;
+/** Commits of one window. */
+const WINDOW_COMMITS = 2000;
+/** Windows of each kind. */
+const WINDOWS = 2;
+/** No collection takes longer, in milliseconds. */
+const COLLECTION_TIMEOUT_MS = 15 * 60_000;
+
+export interface CollectionOptions {
+  readonly place: string;
+  /** Pages that the snapshots hold when they are deleted. */
+  readonly pages: number;
+  readonly rounds: number;
+  readonly seed: number;
+  readonly say: (text: string) => void;
+}
+
+const RATE = 'pages reclaimed at full speed';
+const LATENCY = 'commit of one small put, garbage being collected';
+
+export async function measureCollection(report: Report, options: CollectionOptions): Promise<void> {
+  if (!report.isWanted(RATE) && !report.isWanted(LATENCY)) return;
+  const store = join(options.place, 'collection');
+  // Nothing is kept but what has a name.
+  const nothing = { keepHourly: 0, keepDaily: 0, keepWeekly: 0, keepMonthly: 0, keepYearly: 0 };
+  const settings = { keepWindowMs: 0, minRetentionMs: 0, ...nothing };
+  await initialize(store, { settings });
+  const database = await open(store);
+  try {
+    const garbage = new Garbage(database, options);
+    await garbage.fill();
+    if (report.isWanted(RATE)) await rate(report, options, garbage);
+    if (report.isWanted(LATENCY)) await latency(report, options, garbage);
+  } finally {
+    await database.close();
+  }
+}
+
+/** Makes snapshots that hold pages of their own, and deletes them. */
+class Garbage {
+  readonly database: Database;
+  private readonly options: CollectionOptions;
+  private readonly tree: SeededTree;
+  private generation = 0;
+
+  constructor(database: Database, options: CollectionOptions) {
+    this.database = database;
+    this.options = options;
+    this.tree = new SeededTree(TREE_FILES, options.seed);
+  }
+
+  async fill(): Promise<void> {
+    await this.tree.put(this.database, this.tree.all(), 0);
+  }
+
+  /** Makes snapshots until they hold the pages that are asked for. */
+  async make(): Promise<void> {
+    const { database, tree, options } = this;
+    const start = performance.now();
+    while (await this.isLess()) {
+      const number = ++this.generation;
+      await database.transaction((transaction) => {
+        for (const file of tree.draw(CHANGED_FILES, number))
+          transaction.put(tree.pathOf(file), Buffer.alloc(CHANGED_BYTES, number));
+      });
+      await database.snapshots.create(`garbage-${number}`);
+      // A snapshot is durable before its pages are written; what is not written is no garbage yet.
+      await database.store.checkpoint();
+    }
+    options.say(
+      `${database.snapshots.list().length} snapshots hold ${options.pages} pages, after ${Math.round(performance.now() - start)} ms`,
+    );
+  }
+
+  private async isLess(): Promise<boolean> {
+    const { bytes, pageSize } = await this.database.status();
+    return bytes.history / pageSize < this.options.pages;
+  }
+
+  /** From now on nobody holds the pages. */
+  async drop(): Promise<void> {
+    for (const { name } of this.database.snapshots.list()) await this.database.snapshots.delete(name);
+  }
+}
+
+async function rate(report: Report, options: CollectionOptions, garbage: Garbage): Promise<void> {
+  const own: number[] = [];
+  const freed: number[] = [];
+  for (let round = 0; round < options.rounds; round++) {
+    await garbage.make();
+    const { database } = garbage;
+    await database.store.checkpoint();
+    // What comes free in the background while the snapshots are deleted is not of this measurement.
+    await garbage.drop();
+    const start = performance.now();
+    const { pages } = await within(database.collections.start(true).done, 'a collection');
+    own.push(pages / ((performance.now() - start) / 1000));
+    freed.push(pages);
+  }
+  const note = `pages: ${freed.map((pages) => pages.toLocaleString('en')).join('; ')}`;
+  report.add({
+    files: TREE_FILES,
+    title: RATE,
+    unit: '/s',
+    own,
+    peer: null,
+    values: [],
+    leftOut: null,
+    note,
+  });
+}
+
+interface Window {
+  /** Of each commit, in milliseconds. */
+  readonly times: readonly number[];
+  /** The part of the commits during which the collection ran, from 0 to 1. */
+  readonly busy: number;
+}
+
+async function latency(report: Report, options: CollectionOptions, garbage: Garbage): Promise<void> {
+  const { database } = garbage;
+  const random = new Random(options.seed);
+  const quiet: Window[] = [];
+  const busy: Window[] = [];
+  for (let pair = 0; pair < WINDOWS; pair++) {
+    await garbage.make();
+    await database.store.checkpoint();
+    quiet.push(await commits(database, random, () => false));
+    await garbage.drop();
+    const before = database.store.reclaimed.pages;
+    const job = database.collections.start(false);
+    busy.push(await commits(database, random, () => !job.isEnded));
+    options.say(
+      `${database.store.reclaimed.pages - before} pages came free during ${WINDOW_COMMITS} commits`,
+    );
+    await within(job.done, 'a collection in the background');
+  }
+  const shares = busy.map(({ busy: part }) => `${Math.round(part * 100)} %`).join(', ');
+  for (const [name, part] of [
+    ['p50', 0.5],
+    ['p99', 0.99],
+  ] as const) {
+    const of = (windows: readonly Window[]): number[] => windows.map(({ times }) => quantile(times, part));
+    report.add({
+      files: TREE_FILES,
+      title: `${LATENCY}, ${name}`,
+      unit: 'ms',
+      own: of(busy),
+      peer: 'the same without',
+      values: of(quiet),
+      leftOut: null,
+      note: `${WINDOWS} windows of ${WINDOW_COMMITS} each, in turn; collecting during ${shares}`,
+    });
+  }
+}
+
+async function commits(database: Database, random: Random, isBusy: () => boolean): Promise<Window> {
+  const times: number[] = [];
+  let busy = 0;
+  for (let i = 0; i < WINDOW_COMMITS; i++) {
+    const content = random.bytes(200);
+    const start = performance.now();
+    await database.put(`latency/file-${i % 100}`, content);
+    times.push(performance.now() - start);
+    if (isBusy()) busy++;
+  }
+  return { times, busy: busy / WINDOW_COMMITS };
+}
+
+/** What a promise gives, if that does not take for ever. */
+async function within<Value>(promise: Promise<Value>, what: string): Promise<Value> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what} takes too long`)), COLLECTION_TIMEOUT_MS);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

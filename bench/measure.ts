@@ -1,0 +1,73 @@
+/** What the benchmarks share: running programs under a timeout, and figures. */
+import { spawnSync } from 'node:child_process';
+
+/** No program of a benchmark takes longer, in milliseconds; what does is ended, and is an error. */
+const PROGRAM_TIMEOUT_MS = 1_800_000;
+const OUTPUT_MAX = 64 * 1024 * 1024;
+
+export interface RunOptions {
+  /** Whether what it prints is thrown away, as it is written. Default: no, it is returned. */
+  readonly quiet?: boolean;
+  readonly environment?: Readonly<Record<string, string>>;
+  /** Exit statuses that are no failure. Default: 0. */
+  readonly statuses?: readonly number[];
+}
+
+/** Runs a program and returns what it printed. @throws Error when it fails, takes too long or is not there. */
+export function run(command: string, args: readonly string[], options: RunOptions = {}): string {
+  const { error, status, signal, stdout, stderr } = spawnSync(command, args, {
+    encoding: 'utf8',
+    timeout: PROGRAM_TIMEOUT_MS,
+    killSignal: 'SIGKILL',
+    maxBuffer: OUTPUT_MAX,
+    stdio: ['ignore', options.quiet === true ? 'ignore' : 'pipe', 'pipe'],
+    env: { ...process.env, ...options.environment },
+  });
+  if (error !== undefined) throw error;
+  if (status === null || !(options.statuses ?? [0]).includes(status)) {
+    const why = stderr.trim().split('\n').at(-1) ?? '';
+    throw new Error(`${command} ${args[0] ?? ''} ended with ${signal ?? `status ${status}`}: ${why}`);
+  }
+  return stdout ?? '';
+}
+
+/** Whether a program is installed. */
+export function isInstalled(command: string, versionOption = '--version'): boolean {
+  const { error } = spawnSync(command, [versionOption], { stdio: 'ignore', timeout: 10_000 });
+  return error === undefined;
+}
+
+export function median(values: readonly number[]): number {
+  return quantile(values, 0.5);
+}
+
+/** The value below which a part of the values lies, from 0 to 1; between two values it is interpolated. */
+export function quantile(values: readonly number[], part: number): number {
+  if (values.length === 0) throw new Error('no values have no quantile');
+  const sorted = [...values].sort((a, b) => a - b);
+  const place = (sorted.length - 1) * part;
+  const below = Math.floor(place);
+  const [low, high] = [sorted[below]!, sorted[Math.ceil(place)]!];
+  return low + (high - low) * (place - below);
+}
+
+/** Steps that undo what was set up, the last first; each is tried, whatever the others do. */
+export class CleanUp {
+  private readonly steps: (() => void)[] = [];
+
+  add(step: () => void): void {
+    this.steps.push(step);
+  }
+
+  /** Does them all, once. */
+  run(): void {
+    for (let step = this.steps.pop(); step !== undefined; step = this.steps.pop()) {
+      try {
+        step();
+      } catch (error) {
+        process.stderr.write(`clean-up: ${(error as Error).message}\n`);
+        process.exitCode = 1;
+      }
+    }
+  }
+}
