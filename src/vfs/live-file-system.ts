@@ -104,9 +104,9 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
   }
 
   /** relatime: noted once after each change, and once a day. */
-  protected override touchAccess(inode: Inode): void {
+  private isAccessDue(inode: Inode): boolean {
     const { core } = this;
-    if (!core.relatime || core.live.readOnly) return;
+    if (!core.relatime || core.live.readOnly) return false;
     const { accessSeconds, accessNanoseconds } = inode;
     core.now(this.accessTime);
     const { seconds } = this.accessTime;
@@ -115,11 +115,19 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
       core.isUnread(inode, inode.modifySeconds, inode.modifyNanoseconds) ||
       core.isUnread(inode, inode.changeSeconds, inode.changeNanoseconds);
     // A time of creation needs no update within its own clock tick: it would be the same.
-    if (!due || (seconds === accessSeconds && this.accessTime.nanoseconds === accessNanoseconds)) return;
-    if (!core.beginOptional(true)) return;
+    return due && (seconds !== accessSeconds || this.accessTime.nanoseconds !== accessNanoseconds);
+  }
+
+  private setAccess(inode: Inode): void {
+    inode.accessSeconds = this.core.time.seconds;
+    inode.accessNanoseconds = this.core.time.nanoseconds;
+  }
+
+  protected override touchAccess(inode: Inode): void {
+    const { core } = this;
+    if (!this.isAccessDue(inode) || !core.beginOptional(true)) return;
     try {
-      inode.accessSeconds = core.time.seconds;
-      inode.accessNanoseconds = core.time.nanoseconds;
+      this.setAccess(inode);
       core.putInode(inode);
       core.commit();
     } catch (error) {
@@ -471,19 +479,21 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
     if (source === target && sourceOffset < targetOffset + count && targetOffset < sourceOffset + count) {
       throw new PosixError('EINVAL');
     }
-    let copied = 0;
     core.begin();
     try {
-      copied = copyRange(core.live, this.content, source, sourceOffset, target, targetOffset, count);
+      const copied = copyRange(core.live, this.content, source, sourceOffset, target, targetOffset, count);
       this.noteChange(caller, target);
       core.putInode(target);
+      if (!from.noAtime && this.isAccessDue(source)) {
+        this.setAccess(source);
+        core.putInode(source);
+      }
       core.commit();
+      return copied;
     } catch (error) {
       core.abort();
       throw error;
     }
-    if (!from.noAtime) this.touchAccess(this.inodeOf(from));
-    return copied;
   }
 
   setxattr(

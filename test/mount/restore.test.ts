@@ -130,7 +130,9 @@ mountTest(
         const [now] = await where.listings([mountpoint]);
         // Other names of a file, elsewhere, are not restored.
         const below = (lines: readonly string[]) =>
-          lines.filter((line) => line.startsWith(`b'/${path}/`)).map((line) => line.replace(/ links=\d+/, ''));
+          lines
+            .filter((line) => line.startsWith(`b'/${path}/`))
+            .map((line) => line.replace(/ links=\d+/, ''));
         t.deepEqual(below(now!), below(target.listing), `${path} of ${target.lsn}`);
       }
     }

@@ -108,6 +108,8 @@ test('killPrivileges clears setuid, and setgid where the group may execute', (t)
   const { fs } = makeFixture({ kernelHandles: true, checkPermissions: false });
   const caller = { uid: 1000, gid: 1000, pid: 1 };
   const inode = makeFile(fs, 'f', 'content');
+  // Of the caller's group: an outsider's write takes setgid in any case.
+  fs.setattr(ROOT_CALLER, inode, { gid: caller.gid });
   const handle = fs.open(ROOT_CALLER, inode, 2);
   for (const [mode, expected] of [
     [S_ISUID | S_ISGID | 0o755, 0o755],
