@@ -432,7 +432,7 @@ export class TreeFileSystem implements FileSystem {
   }
   lseek(handle: number, offset: number, whence: number): number {
     const { node } = this.file(handle);
-    if (offset >= node.size) fail('ENXIO');
+    if (offset < 0 || offset >= node.size) fail('ENXIO');
     const wanted = whence === vfs.SEEK_DATA;
     for (let at = offset; at < node.size; at = (Math.floor(at / BLOCK) + 1) * BLOCK) {
       if (node.data.has(Math.floor(at / BLOCK)) === wanted) return at;
