@@ -80,11 +80,10 @@ export async function openMountedDatabase(given: unknown, context: MountContext)
       return result;
     },
     onInvalidate: (listener) => {
-      database.onChange(listener);
-      database.onFilesChanged(({ everything, entries, inodes, open, directories }) => {
+      database.onChange(({ open = [], ...changes }) => {
         const { live } = database.volume;
         const files = open.map((inode) => restoredFile(live.getattr(ROOT_CALLER, inode)));
-        listener({ everything, entries, inodes, open: files, directories });
+        listener({ ...changes, open: files });
       });
     },
     close: () => database.close(),

@@ -17,7 +17,7 @@ import {
   type RetentionInput,
   type RetentionReason,
 } from './retention.ts';
-import { checkHoldTag, formatTime, parseTarget, type Target } from './targets.ts';
+import { checkHoldTag, formatTime, parseTarget, parseTypedTarget, type Target } from './targets.ts';
 
 /** Bytes that a snapshot's message may have: with the longest name it fits a page of any size. */
 const SNAPSHOT_MESSAGE_MAX = 1024;
@@ -29,7 +29,7 @@ const STEP_ROWS = 64;
 const IDLE_STATES = 8;
 
 interface OpenState {
-  readonly state: StateReader;
+  readonly state: StateReader & { readonly timeMicroseconds: number };
   leases: number;
   /** Who has a lease, a name for each. */
   readonly holders: string[];
@@ -61,6 +61,8 @@ export interface PinningVersion {
 /** A pin on a state. Release it once. */
 export interface Lease {
   readonly state: StateReader;
+  /** Of the state's last transaction, in microseconds since 1970. */
+  readonly timeMicroseconds: number;
   release(): void;
 }
 
@@ -119,6 +121,12 @@ export class History {
     }
   }
 
+  /** A target as a person typed it for a command, if it is text: see `parseTypedTarget`. @throws LsnfsError INVALID_INPUT */
+  typedTarget(target: Target | string): Target {
+    if (typeof target !== 'string') return target;
+    return parseTypedTarget(target, (name) => this.isSnapshotName(name), Date.now() * 1000);
+  }
+
   /**
    * The state that a restore to a target means: the target's, or, `exclusive`, the last one before it, as PostgreSQL
    * has it for recovery targets. @throws as `resolve`
@@ -139,18 +147,6 @@ export class History {
     });
     this.checkRange(before);
     return before;
-  }
-
-  /** The time of the last transaction of a state, in microseconds since 1970. The caller has it open. */
-  timeOf(lsn: number): number {
-    const version = this.store.versionBefore(lsn);
-    let time = version?.timeMicroseconds ?? 0;
-    if (version === undefined || version.lsn === lsn) return time;
-    this.store.eachTransaction(version.lsn, lsn, ({ timeMicroseconds }) => {
-      time = timeMicroseconds;
-      return true;
-    });
-    return time;
   }
 
   /** A text cut to what a snapshot's message may have. */
@@ -375,6 +371,7 @@ export class History {
     let released = false;
     return {
       state: leased.state,
+      timeMicroseconds: leased.state.timeMicroseconds,
       release: () => {
         if (released) return;
         released = true;
@@ -460,12 +457,8 @@ export class History {
     this.listeners.push(listener);
   }
 
-  /** There is a snapshot that the store has made itself. */
-  announceSnapshot(name: string): void {
-    this.announce(name);
-  }
-
-  private announce(name: string): void {
+  /** Tells who listens that a name has come, or is gone. */
+  announce(name: string): void {
     for (const listener of this.listeners) listener(name);
   }
 }

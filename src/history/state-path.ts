@@ -27,9 +27,19 @@ export interface FoundPath {
   readonly link: Buffer | undefined;
 }
 
+/** The inode that an entry of a state means, by its key in the namespace tree; 0 when there is none. */
+function inodeAt({ namespace }: StateReader, link: Uint8Array): number {
+  if (!namespace.find(link)) return 0;
+  return direntInode(namespace.page.bytes, namespace.valueStart, namespace.valueLength);
+}
+
+/** The inode of an entry of a state; 0 when there is none. The name has 1 to NAME_MAX bytes. */
+export function childOf(state: StateReader, directory: number, name: Uint8Array): number {
+  return inodeAt(state, namespaceKey(directory, name));
+}
+
 /** What a state has at a path; undefined when there is nothing. Symbolic links are not followed. */
 export function findPath(state: StateReader, names: readonly Buffer[]): FoundPath | undefined {
-  const { namespace } = state;
   let inode = ROOT_INODE;
   let link: Buffer | undefined;
   // The very first state has not even a root.
@@ -37,8 +47,8 @@ export function findPath(state: StateReader, names: readonly Buffer[]): FoundPat
   for (const name of names) {
     if (name.length > NAME_MAX) return undefined;
     link = namespaceKey(inode, name);
-    if (!namespace.find(link)) return undefined;
-    inode = direntInode(namespace.page.bytes, namespace.valueStart, namespace.valueLength);
+    inode = inodeAt(state, link);
+    if (inode === 0) return undefined;
   }
   return { inode, link };
 }

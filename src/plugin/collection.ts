@@ -8,6 +8,7 @@ import type { History } from '../history/history.ts';
 import type { ReclaimResult } from '../store/reclaim.ts';
 import type { Store } from '../store/store.ts';
 import { type HorizonReport, reportHorizon } from './retention-report.ts';
+import { inTurns } from './turns.ts';
 
 export interface CollectionResult extends HorizonReport {
   /** Whether it has been done; otherwise it is what would be. */
@@ -92,14 +93,8 @@ export class Collections {
     if (!store.readOnly && store.failure === undefined) await store.checkpoint();
     history.releaseIdle();
     const decision = history.decideRetention();
-    const steps = store.measureRetention(decision.baseLsn, decision.kept.keys());
-    let step = steps.next();
-    for (let end = performance.now() + TURN_MS; step.done !== true; step = steps.next()) {
-      if (performance.now() < end) continue;
-      await new Promise((resolve) => setImmediate(resolve));
-      end = performance.now() + TURN_MS;
-    }
-    const { versions, pages } = step.value;
+    const garbage = store.measureRetention(decision.baseLsn, decision.kept.keys());
+    const { versions, pages } = await inTurns(garbage, TURN_MS);
     return {
       applied: false,
       versions,

@@ -4,12 +4,11 @@
  * at a time; who asks for another meanwhile waits for the same.
  */
 import type { History, PinningVersion } from '../history/history.ts';
-import type { RetentionReason } from '../history/retention.ts';
 import { formatTime } from '../history/targets.ts';
 import type { CompactionOutcome } from '../store/compactor.ts';
 import { settingText } from '../store/setting-text.ts';
 import type { Store } from '../store/store.ts';
-import { nameOfSnapshot } from './retention-report.ts';
+import { reasonsInWords } from './retention-report.ts';
 
 /** A version that keeps pages where they are. */
 export interface Pin {
@@ -132,19 +131,16 @@ function report(
   const waitingBytes = applied && cut < frontier ? Math.max(0, store.dataBytes - reachable) : 0;
   // The tail keeps a little room.
   const isWaiting = waitingBytes > (fileBytesBefore - reachable) / 2 && waitingBytes > 0;
-  const by = pinning
-    .filter(({ lsn }) => outcome.pinnedBy.has(lsn))
-    .map(({ lsn, reasons }) => {
-      const held = outcome.pinnedBy.get(lsn)!;
-      const time = formatTime(store.version(lsn)?.timeMicroseconds ?? 0);
-      return {
-        lsn,
-        time,
-        reasons: reasonsInWords(store, history, lsn, reasons),
-        pages: held,
-        bytes: held * pageSize,
-      };
-    });
+  const holding = pinning.filter(({ lsn }) => outcome.pinnedBy.has(lsn));
+  const words = reasonsInWords(
+    { store, history },
+    holding.map(({ lsn, reasons }) => [lsn, reasons] as const),
+  );
+  const by = holding.map(({ lsn }) => {
+    const held = outcome.pinnedBy.get(lsn)!;
+    const time = formatTime(store.version(lsn)?.timeMicroseconds ?? 0);
+    return { lsn, time, reasons: words.get(lsn)!, pages: held, bytes: held * pageSize };
+  });
   return {
     applied,
     pages,
@@ -162,20 +158,4 @@ function waitingReason({ settings }: Store): string {
   const window = settingText('keepWindowMs', settings.keepWindowMs);
   const minimum = settingText('minRetentionMs', settings.minRetentionMs);
   return `versions of the window hold the old places until they go (keep_window ${window}, min_retention ${minimum})`;
-}
-
-function reasonsInWords(
-  store: Store,
-  history: History,
-  lsn: number,
-  reasons: readonly RetentionReason[],
-): string[] {
-  const holders = history.heldStates().filter((held) => held.lsn === lsn);
-  const words = reasons.map((reason) => {
-    if (reason.kind === 'snapshot') return nameOfSnapshot({ store }, reason.name);
-    if (reason.kind === 'open')
-      return `open by ${holders.flatMap((held) => held.holders).join(', ') || 'a program'}`;
-    return 'period' in reason ? `${reason.kind} ${reason.period}` : reason.kind;
-  });
-  return [...new Set(words)];
 }

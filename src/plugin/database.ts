@@ -39,7 +39,6 @@ import { type LoadedPlugins, loadPlugins } from './plugins.ts';
 import { type RestoreOptions, type RestoreResult, restore } from './restoration.ts';
 import { reportState, type StateReport, type StoreState } from './states.ts';
 import { type PutOptions, Transaction } from './transaction.ts';
-import type { ChangeList } from './tree-changes.ts';
 import { type ScrubSummary, Verifications } from './verification.ts';
 import { type Entry, type PathLike, type Stat, View } from './view.ts';
 
@@ -214,12 +213,11 @@ export class Database {
   readonly collections: Collections;
   readonly compactions: Compactions;
   private readonly live: LiveFileSystem;
-  private readonly changeListeners: ((changes: ClientChanges) => void)[] = [];
   private readonly view: Transaction;
   private readonly release: () => Promise<void>;
   private readonly vfsOptions: VfsOptions;
   private plugins: LoadedPlugins | undefined;
-  private changeListener: ((changes: ChangeList) => void) | undefined;
+  private changeListener: ((changes: ClientChanges) => void) | undefined;
   private closing: Promise<void> | undefined;
 
   /** A database over any storage; the caller owns it. */
@@ -321,7 +319,7 @@ export class Database {
   /** Whether it can be a snapshot's name, and would be seen as one. @throws LsnfsError INVALID_INPUT, NAME_RESERVED, NAME_TAKEN */
   private checkNewName(name: string): void {
     checkSnapshotName(name);
-    if (this.live.lookup(ROOT_CALLER, ROOT_INODE, Buffer.from(`@${name}`)) !== undefined) {
+    if (this.isEntry(name)) {
       throw new LsnfsError(
         'NAME_TAKEN',
         `there is an entry "@${name}" in the root directory: choose another name`,
@@ -402,8 +400,8 @@ export class Database {
     return { lsn, result };
   }
 
-  /** Calls the listener with what each transaction changed, at once: for a mount, whose kernel remembers. */
-  onChange(listener: (changes: ChangeList) => void): void {
+  /** Calls the listener with what each transaction or restore changed, at once: for a mount, whose kernel remembers. */
+  onChange(listener: (changes: ClientChanges) => void): void {
     this.changeListener = listener;
   }
 
@@ -429,9 +427,7 @@ export class Database {
         live,
         commit: () => this.commit(),
         isFreeName: (name) => this.isFreeName(name),
-        announce: (changes) => {
-          for (const listener of this.changeListeners) listener(changes);
-        },
+        announce: (changes) => this.changeListener?.(changes),
       },
       what,
       options,
@@ -444,16 +440,13 @@ export class Database {
     return result;
   }
 
-  /** Calls the listener with what changed in the live files other than through the mount, at once. */
-  onFilesChanged(listener: (changes: ClientChanges) => void): void {
-    this.changeListeners.push(listener);
+  private isFreeName(name: string): boolean {
+    return this.store.snapshot(name) === undefined && !this.isEntry(name);
   }
 
-  private isFreeName(name: string): boolean {
-    return (
-      this.store.snapshot(name) === undefined &&
-      this.live.lookup(ROOT_CALLER, ROOT_INODE, Buffer.from(`@${name}`)) === undefined
-    );
+  /** Whether an entry of the root directory hides what would be behind a name. */
+  private isEntry(name: string): boolean {
+    return this.live.lookup(ROOT_CALLER, ROOT_INODE, Buffer.from(`@${name}`)) !== undefined;
   }
 
   /**

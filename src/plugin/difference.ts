@@ -10,7 +10,7 @@ import { LsnfsError } from '../errors.ts';
 import { type Aspect, type Change, changesBetween } from '../history/changes.ts';
 import type { History, Lease } from '../history/history.ts';
 import { findPath, namesOfPath } from '../history/state-path.ts';
-import { parseTypedTarget, type Target } from '../history/targets.ts';
+import type { Target } from '../history/targets.ts';
 import { DirtyPages } from '../storage/dirty-pages.ts';
 import { SortedRuns } from './sorted-runs.ts';
 import { textOfBytes } from './text.ts';
@@ -92,14 +92,10 @@ export async function compareStates(
     target === undefined || (typeof target === 'string' && namesLiveState(history, target));
   const { readOnly, failure } = database.store;
   if ((isLive(from) || isLive(to)) && !readOnly && failure === undefined) await database.commit();
-  const now = Date.now() * 1000;
-  const lsnOf = (target: Target | string | undefined): number => {
-    if (target === undefined || isLive(target)) return history.range().newest;
-    const isSnapshotName = (name: string): boolean => history.isSnapshotName(name);
-    return history.resolve(
-      typeof target === 'string' ? parseTypedTarget(target, isSnapshotName, now) : target,
-    ).lsn;
-  };
+  const lsnOf = (target: Target | string | undefined): number =>
+    target === undefined || isLive(target)
+      ? history.range().newest
+      : history.resolve(history.typedTarget(target)).lsn;
   return new Comparison(history, lsnOf(from), lsnOf(to), options);
 }
 

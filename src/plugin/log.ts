@@ -10,7 +10,7 @@ import type { Aspect } from '../history/changes.ts';
 import type { History } from '../history/history.ts';
 import { type LogBounds, UNBOUNDED } from '../history/log-bounds.ts';
 import { type PathEvent, type PathEventKind, pathLog } from '../history/path-log.ts';
-import { formatTime, parseTypedTarget, type Target } from '../history/targets.ts';
+import { formatTime, type Target } from '../history/targets.ts';
 import type { TransactionKind } from '../history/transaction-kinds.ts';
 import { type TransactionEvent, transactionLog } from '../history/transaction-log.ts';
 import type { Store } from '../store/store.ts';
@@ -146,13 +146,11 @@ function momentOf(
   { history }: LoggedDatabase,
   moment: LogMoment,
 ): { lsn?: number; timeMicroseconds?: number } {
-  const isSnapshotName = (name: string): boolean => history.isSnapshotName(name);
-  const target =
-    typeof moment === 'string' ? parseTypedTarget(moment, isSnapshotName, Date.now() * 1000) : moment;
+  const target = history.typedTarget(moment);
   if (target.kind === 'time') return { timeMicroseconds: target.timeMicroseconds };
   // Any LSN is a bound, whether its state can be opened or not.
   if (target.kind === 'lsn') return { lsn: target.lsn };
-  if (target.kind === 'name' && !isSnapshotName(target.name)) {
+  if (target.kind === 'name' && !history.isSnapshotName(target.name)) {
     invalid(
       `"${target.name}" is neither a snapshot nor a time: write a time like 2026-11-22T101500Z or "10 minutes ago", an LSN, or a snapshot's name`,
     );

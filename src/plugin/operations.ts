@@ -173,12 +173,16 @@ const CHECK_PAGE_MS = 250;
 type Page = ListPage | ReadPage | DiffPage | LogPage;
 
 /** An open directory or file and where in it the next page begins; or a check. */
-interface Cursor {
+interface Cursor extends Jobs {
   next(): Page;
   close(): void;
-  readonly job?: VerificationJob;
-  readonly collection?: CollectionJob;
   readonly spool?: ImportSpool;
+}
+
+/** Work that goes on between the pages of its cursor: one of these. */
+interface Jobs {
+  readonly check?: VerificationJob;
+  readonly collection?: CollectionJob;
   readonly compaction?: CompactionJob;
 }
 
@@ -588,19 +592,35 @@ async function check(database: OperableDatabase, args: JsonObject): Promise<Chec
   const number = cursorArgument(args);
   if (number === undefined) {
     const job = await database.verifications.start('check');
-    const next = (): never => invalid("this cursor is a check's");
-    const cursor = keep(database, { next, close: () => job.cancel(), job });
+    const cursor = keepJob(database, { check: job }, () => job.cancel());
     return { running: job.describe(), report: null, cursor };
   }
-  const job = cursorsFor(database).open.get(number)?.job;
-  if (job === undefined) return invalid('this cursor is of no check that is running');
+  const { job, isEnded } = await nextOfJob(database, number, 'check');
+  if (!isEnded) return { running: job.describe(), report: null, cursor: number };
+  return { running: job.describe(), report: await job.done, cursor: null };
+}
+
+/** Keeps a cursor of work that goes on between its pages. */
+function keepJob(database: OperableDatabase, jobs: Jobs, close: () => void = () => {}): number {
+  const [kind] = Object.keys(jobs);
+  return keep(database, { next: () => invalid(`this cursor is a ${kind}'s`), close, ...jobs });
+}
+
+/** The work of a cursor, when its next page is due or it has ended; then the cursor is closed. @throws what the work does */
+async function nextOfJob<Kind extends keyof Jobs>(
+  database: OperableDatabase,
+  number: number,
+  kind: Kind,
+): Promise<{ job: NonNullable<Jobs[Kind]>; isEnded: boolean }> {
+  const { open } = cursorsFor(database);
+  const job = open.get(number)?.[kind];
+  if (job === undefined) return invalid(`this cursor is of no ${kind} that is running`);
   try {
     await endOrPage(job.done);
-    if (!job.isEnded) return { running: job.describe(), report: null, cursor: number };
-    return { running: job.describe(), report: await job.done, cursor: null };
   } finally {
-    if (job.isEnded) cursorsFor(database).open.delete(number);
+    if (job.isEnded) open.delete(number);
   }
+  return { job, isEnded: job.isEnded };
 }
 
 /** Waits for the end of a job, or until the next page is due. @throws what the job does */
@@ -624,19 +644,11 @@ async function gc(database: OperableDatabase, args: JsonObject): Promise<Collect
       return { running: null, result: await database.collections.preview(), cursor: null };
     }
     const collection = database.collections.start(args.fullSpeed === true);
-    const next = (): never => invalid("this cursor is a collection's");
-    const cursor = keep(database, { next, close() {}, collection });
-    return { running: collection.describe(), result: null, cursor };
+    return { running: collection.describe(), result: null, cursor: keepJob(database, { collection }) };
   }
-  const job = cursorsFor(database).open.get(number)?.collection;
-  if (job === undefined) return invalid('this cursor is of no collection that is running');
-  try {
-    await endOrPage(job.done);
-    if (!job.isEnded) return { running: job.describe(), result: null, cursor: number };
-    return { running: null, result: await job.done, cursor: null };
-  } finally {
-    if (job.isEnded) cursorsFor(database).open.delete(number);
-  }
+  const { job, isEnded } = await nextOfJob(database, number, 'collection');
+  if (!isEnded) return { running: job.describe(), result: null, cursor: number };
+  return { running: null, result: await job.done, cursor: null };
 }
 
 /** As `gc`: the first page starts a compaction; with `dryRun` it is all there is. */
@@ -647,19 +659,11 @@ async function compact(database: OperableDatabase, args: JsonObject): Promise<Co
       return { running: null, result: await database.compactions.preview(), cursor: null };
     }
     const compaction = database.compactions.start(args.fullSpeed === true);
-    const next = (): never => invalid("this cursor is a compaction's");
-    const cursor = keep(database, { next, close() {}, compaction });
-    return { running: compaction.describe(), result: null, cursor };
+    return { running: compaction.describe(), result: null, cursor: keepJob(database, { compaction }) };
   }
-  const job = cursorsFor(database).open.get(number)?.compaction;
-  if (job === undefined) return invalid('this cursor is of no compaction that is running');
-  try {
-    await endOrPage(job.done);
-    if (!job.isEnded) return { running: job.describe(), result: null, cursor: number };
-    return { running: null, result: await job.done, cursor: null };
-  } finally {
-    if (job.isEnded) cursorsFor(database).open.delete(number);
-  }
+  const { job, isEnded } = await nextOfJob(database, number, 'compaction');
+  if (!isEnded) return { running: job.describe(), result: null, cursor: number };
+  return { running: null, result: await job.done, cursor: null };
 }
 
 /** What is kept and why; without `dryRun` the rest is let go, and its pages are reclaimed in the background. */

@@ -73,7 +73,7 @@ export async function restore(
   const lease = history.open(lsn, `restore, process ${process.pid}`);
   try {
     const { state } = lease;
-    const to = { lsn: state.lsn, time: formatTime(history.timeOf(state.lsn)) };
+    const to = { lsn: state.lsn, time: formatTime(lease.timeMicroseconds) };
     const plan = () => (paths.length === 0 ? undefined : database.live.planRestore(store.live, state, paths));
     if (options.dryRun === true) {
       // A path that exists in neither state is an error here, too.
@@ -100,7 +100,7 @@ export async function restore(
     // At once, before anybody is served from what is old: the promise is about durability.
     if (changes !== undefined) database.announce(changes);
     const { before, lsn: end } = await done;
-    history.announceSnapshot(name);
+    history.announce(name);
     return { applied: true, to, paths: names, changes: null, before: { name, lsn: before.lsn }, lsn: end };
   } finally {
     lease.release();

@@ -70,7 +70,7 @@ export function reportRetention(
   applied: boolean,
   before: readonly Moment[] = [],
 ): RetentionReport {
-  const reasons = reasonsOf(past, decision);
+  const reasons = reasonsInWords(past, decision.kept);
   const kept: KeptVersion[] = [];
   const known = momentsOf(past);
   const present = new Set(known.map(({ lsn }) => lsn));
@@ -127,7 +127,11 @@ export function momentsOf({ store }: Past): NamedVersion[] {
   }));
 }
 
-function reasonsOf(past: Past, { kept }: RetentionDecision): Map<number, string[]> {
+/** Why versions are kept, in words, by LSN; each reason once. */
+export function reasonsInWords(
+  past: Past,
+  kept: Iterable<readonly [number, readonly RetentionReason[]]>,
+): Map<number, string[]> {
   const holders = holdersOf(past);
   const { minRetentionMs } = past.store.settings;
   const inWords = (reason: RetentionReason, lsn: number): string => {
@@ -156,7 +160,7 @@ function reasonsOf(past: Past, { kept }: RetentionDecision): Map<number, string[
 }
 
 /** A snapshot with who holds it, if anybody does. */
-export function nameOfSnapshot({ store }: Pick<Past, 'store'>, name: string): string {
+function nameOfSnapshot({ store }: Past, name: string): string {
   const holds = store.snapshot(name)?.holds ?? [];
   return holds.length === 0 ? `snapshot ${name}` : `snapshot ${name}, held by ${holds.join(', ')}`;
 }

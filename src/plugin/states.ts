@@ -2,9 +2,10 @@
 import type { SnapshotRow } from '../encoding/catalog.ts';
 import type { History } from '../history/history.ts';
 import { isWithin, type LogBounds } from '../history/log-bounds.ts';
-import { formatTime, parseTypedTarget, type Target } from '../history/targets.ts';
+import { formatTime, type Target } from '../history/targets.ts';
 import type { Store } from '../store/store.ts';
 import { type KeptVersion, reportRetention } from './retention-report.ts';
+import { inTurns } from './turns.ts';
 
 /** How long something is counted in one turn of the event loop, in milliseconds. */
 const TURN_MS = 4;
@@ -60,6 +61,17 @@ interface Past {
   readonly store: Store;
 }
 
+/** The names of all states that have some, by LSN. */
+function namesByLsn(store: Store): Map<number, StateName[]> {
+  const names = new Map<number, StateName[]>();
+  for (const row of store.snapshots()) {
+    const known = names.get(row.lsn);
+    if (known === undefined) names.set(row.lsn, [nameOf(row)]);
+    else known.push(nameOf(row));
+  }
+  return names;
+}
+
 function nameOf({ name, createdMicroseconds, message, holds }: SnapshotRow): StateName {
   return {
     name,
@@ -77,13 +89,10 @@ export function* statesOf(past: Past, bounds: LogBounds): Generator<StoreState |
   const { timeMicroseconds } = store.live;
   const times = new Map<number, number>([[newest, timeMicroseconds]]);
   const reasons = reasonsOf(past);
+  const names = namesByLsn(store);
   const put = (lsn: number, kind: StateKind): void => {
-    const names = store
-      .snapshots()
-      .filter((row) => row.lsn === lsn)
-      .map(nameOf);
     const time = formatTime(times.get(lsn)!);
-    states.set(lsn, { kind, lsn, time, names, reasons: reasons.get(lsn) ?? [] });
+    states.set(lsn, { kind, lsn, time, names: names.get(lsn) ?? [], reasons: reasons.get(lsn) ?? [] });
   };
   put(newest, 'latest');
   for (const { lsn, timeMicroseconds: time, restored } of store.versions()) {
@@ -114,10 +123,7 @@ export async function reportState(
   const { store, history } = past;
   // What was changed since the last checkpoint has no version yet, and a snapshot may still wait for its own.
   if (!store.readOnly && store.failure === undefined) await store.checkpoint();
-  const isSnapshotName = (name: string): boolean => history.isSnapshotName(name);
-  const { lsn } = history.resolve(
-    typeof target === 'string' ? parseTypedTarget(target, isSnapshotName, Date.now() * 1000) : target,
-  );
+  const { lsn } = history.resolve(history.typedTarget(target));
   // States that are kept open for convenience only must not count as users of it.
   history.releaseIdle();
   const openBy = history.heldStates().find((held) => held.lsn === lsn)?.holders ?? [];
@@ -135,10 +141,7 @@ export async function reportState(
       lsn: state.lsn,
       time: formatTime(state.timeMicroseconds),
       isVersion: version !== undefined,
-      names: store
-        .snapshots()
-        .filter((row) => row.lsn === lsn)
-        .map(nameOf),
+      names: namesByLsn(store).get(lsn) ?? [],
       reasons,
       openBy,
       base: { lsn: base.lsn, rootPage: base.root.number, logBytes: state.lsn - base.lsn },
@@ -158,16 +161,8 @@ async function aloneIn(store: Store, lsn: number): Promise<number | null> {
   const versions = store.versions().map((row) => row.lsn);
   if (lsn === versions.at(-1)) return null;
   const others = versions.filter((other) => other !== lsn);
-  const freed = async (kept: readonly number[]): Promise<number> => {
-    const steps = store.measureRetention(store.horizonLsn, kept);
-    let step = steps.next();
-    for (let end = performance.now() + TURN_MS; step.done !== true; step = steps.next()) {
-      if (performance.now() < end) continue;
-      await new Promise((resolve) => setImmediate(resolve));
-      end = performance.now() + TURN_MS;
-    }
-    return step.value.pages;
-  };
+  const freed = async (kept: readonly number[]): Promise<number> =>
+    (await inTurns(store.measureRetention(store.horizonLsn, kept), TURN_MS)).pages;
   // What waits to be reclaimed already is in both.
   const [without, now] = [await freed(others), await freed(versions)];
   return Math.max(0, without - now);

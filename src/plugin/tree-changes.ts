@@ -5,18 +5,7 @@
  * nobody's business, and a tree that is put into a new place is one entry. Beyond a limit it is "everything".
  */
 
-/** Names and inodes beyond which everything may have changed. */
-const CHANGES_MAX = 20_000;
-
-/** What changed other than through the mount. */
-export interface ChangeList {
-  /** Anything may have changed. */
-  readonly everything: boolean;
-  /** Names that appeared, vanished or mean another inode. */
-  readonly entries: readonly { readonly parent: number; readonly name: Uint8Array }[];
-  /** Inodes whose attributes, content or listing changed. */
-  readonly inodes: readonly number[];
-}
+import { CHANGES_MAXIMUM, type ClientChanges } from '../vfs/restore.ts';
 
 export class TreeChanges {
   private firstNew = Number.POSITIVE_INFINITY;
@@ -41,14 +30,14 @@ export class TreeChanges {
   inode(inode: number): void {
     if (inode >= this.firstNew || this.everything) return;
     this.inodes.add(inode);
-    if (this.entries.length + this.inodes.size < CHANGES_MAX) return;
+    if (this.entries.length + this.inodes.size < CHANGES_MAXIMUM) return;
     this.everything = true;
     this.entries = [];
     this.inodes.clear();
   }
 
   /** Undefined when nothing changed. */
-  get list(): ChangeList | undefined {
+  get list(): ClientChanges | undefined {
     const { everything, entries, inodes } = this;
     if (!everything && entries.length === 0 && inodes.size === 0) return undefined;
     return { everything, entries, inodes: [...inodes] };

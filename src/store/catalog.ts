@@ -206,18 +206,25 @@ export class Catalog {
     }
   }
 
+  /** A run in pieces, in order: those that a restore brought back to life (`again`), and what lies between them. */
+  byLives({ page, count }: Readonly<PageRun>): (PageRun & { readonly again: Lives | undefined })[] {
+    const pieces: (PageRun & { readonly again: Lives | undefined })[] = [];
+    let at = page;
+    const once = (end: number): void => {
+      if (at < end) pieces.push({ page: at, count: end - at, again: undefined });
+    };
+    for (const again of this.livesWithin(page, count)) {
+      once(again.page);
+      pieces.push({ page: again.page, count: again.count, again });
+      at = again.page + again.count;
+    }
+    once(page + count);
+    return pieces;
+  }
+
   /** The pages of a run, which have died, live again from an LSN on. */
   revive(run: Readonly<PageRun>, since: number): void {
-    let { page } = run;
-    const begin = (count: number): void => {
-      if (count > 0) this.setLives({ page, count }, 2, since);
-    };
-    for (const again of [...this.livesWithin(run.page, run.count)]) {
-      begin(again.page - page);
-      this.setLives(again, again.lives + 1, since);
-      page = again.page + again.count;
-    }
-    begin(run.page + run.count - page);
+    for (const piece of this.byLives(run)) this.setLives(piece, (piece.again?.lives ?? 1) + 1, since);
   }
 
   /** Sets how many lives a run has that are not reclaimed, and since when the newest; with none the row goes. */

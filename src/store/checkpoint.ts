@@ -342,15 +342,9 @@ export class Checkpoint {
 
   /** Pages that a restore brought back to life were born again with it. */
   private recordDeath(run: Readonly<Lifetime>): void {
-    const { catalog } = this;
-    let { page } = run;
-    for (const again of catalog.livesWithin(run.page, run.count)) {
-      if (page < again.page) catalog.addLifetime({ ...run, page, count: again.page - page });
-      catalog.addLifetime({ ...run, page: again.page, count: again.count, birth: again.since });
-      page = again.page + again.count;
+    for (const { page, count, again } of this.catalog.byLives(run)) {
+      this.catalog.addLifetime({ ...run, page, count, birth: again?.since ?? run.birth });
     }
-    const count = run.page + run.count - page;
-    if (count > 0) catalog.addLifetime({ ...run, page, count });
   }
 
   /**

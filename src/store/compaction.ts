@@ -34,6 +34,7 @@ import type { Page, PageSpace } from '../storage/page-space.ts';
 import type { Catalog } from './catalog.ts';
 import { TAIL_MINIMUM } from './checkpoint.ts';
 import type { LiveTree } from './live-tree.ts';
+import { firstFrom } from './reclaim.ts';
 import type { TreeState } from './tree-state.ts';
 
 /** Pages of the data file that are counted together. */
@@ -126,18 +127,6 @@ class Census {
     }
     return held;
   }
-}
-
-/** Index of the first of these LSNs, which ascend, from `lsn` on. */
-function firstFrom(lsns: readonly number[], lsn: number): number {
-  let low = 0;
-  let high = lsns.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (lsns[middle]! < lsn) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }
 
 /** All pages of a tree, parents first. */

@@ -39,19 +39,25 @@ export function isBornInLog(birth: number): boolean {
   return birth % 2 === 1;
 }
 
+/** Index of the first of these LSNs, which ascend, from `lsn` on; their number when there is none. */
+export function firstFrom(lsns: readonly number[], lsn: number): number {
+  let low = 0;
+  let high = lsns.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (lsns[middle]! < lsn) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
 /** The points around an LSN: the last one before it (0: none) and the first one from it on (undefined: none). */
 export function neighbours(
   points: readonly number[],
   lsn: number,
 ): { before: number; from: number | undefined } {
-  let low = 0;
-  let high = points.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (points[middle]! < lsn) low = middle + 1;
-    else high = middle;
-  }
-  return { before: points[low - 1] ?? 0, from: points[low] };
+  const index = firstFrom(points, lsn);
+  return { before: points[index - 1] ?? 0, from: points[index] };
 }
 
 /**
@@ -176,20 +182,12 @@ function* free(
 
 /** Gives back the pages of a row, but for those that a restore gave another life. Returns how many. */
 function endLife(catalog: Catalog, row: Readonly<Lifetime>): number {
-  let { page } = row;
   let freed = 0;
-  const give = (count: number): void => {
-    if (count === 0) return;
+  for (const { page, count, again } of catalog.byLives(row)) {
+    if (again !== undefined) catalog.setLives(again, again.lives - 1, again.since);
+    if ((again?.lives ?? 1) > 1) continue;
     catalog.reclaimed.push({ page, count });
     freed += count;
-  };
-  for (const again of [...catalog.livesWithin(row.page, row.count)]) {
-    give(again.page - page);
-    page = again.page;
-    catalog.setLives(again, again.lives - 1, again.since);
-    if (again.lives === 1) give(again.count);
-    page = again.page + again.count;
   }
-  give(row.page + row.count - page);
   return freed;
 }

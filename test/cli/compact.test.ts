@@ -8,15 +8,8 @@ import type { CompactionReport } from '../../src/plugin/compaction-job.ts';
 import { lsnfsJson, lsnfsOutput } from '../helpers/command-line.ts';
 import { mountTest as mounted } from '../helpers/mount-test.ts';
 import { MountedStore, storeProblems } from '../helpers/mounted-store.ts';
+import { KEEP_NOTHING } from '../helpers/retention-settings.ts';
 
-const NOTHING = {
-  keepWindowMs: 0,
-  minRetentionMs: 0,
-  keepHourly: 0,
-  keepDaily: 0,
-  keepWeekly: 0,
-  keepMonthly: 0,
-};
 const FILES = 24;
 const FILE_BYTES = 400_000;
 
@@ -25,7 +18,7 @@ async function makeStore(t: ExecutionContext): Promise<string> {
   const directory = mkdtempSync(join(tmpdir(), 'lsnfs-compact-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
   const store = join(directory, 'store');
-  await initialize(store, { settings: NOTHING });
+  await initialize(store, { settings: KEEP_NOTHING });
   const database = await open(store);
   for (let i = 0; i < FILES; i++) await database.put(`/f${i}`, Buffer.alloc(FILE_BYTES, i));
   await database.snapshots.create('all');
@@ -71,7 +64,7 @@ test('a closed store: a snapshot holds everything in its place until it is delet
 mounted('a mounted store, while programs write', async (t) => {
   const place = await MountedStore.create(t);
   const { store, mountpoint } = place;
-  for (const [key, value] of Object.entries(NOTHING))
+  for (const [key, value] of Object.entries(KEEP_NOTHING))
     await lsnfsOutput('config', 'set', mountpoint, key, String(value));
   await place.shell(
     `for i in $(seq ${FILES}); do head -c ${FILE_BYTES} /dev/urandom > f$i; done; sha256sum f*[02468] > ${place.base}/sums; sync .; rm f*[13579]`,

@@ -37,8 +37,8 @@ import {
   type TarType,
 } from '../../src/plugin/tar-format.ts';
 import { TarReader } from '../../src/plugin/tar-reader.ts';
-import type { ChangeList } from '../../src/plugin/tree-changes.ts';
 import { Store } from '../../src/store/store.ts';
+import type { ClientChanges } from '../../src/vfs/restore.ts';
 import { COMMAND, lsnfs, lsnfsOutput, runProgram } from '../helpers/command-line.ts';
 import { mountTest } from '../helpers/mount-test.ts';
 import { MountedStore } from '../helpers/mounted-store.ts';
@@ -654,7 +654,7 @@ async function send(
 
 test('an archive in pieces is imported at its end, and who remembers names is told which changed', async (t) => {
   const database = await victim(t);
-  const told: ChangeList[] = [];
+  const told: ClientChanges[] = [];
   database.onChange((changes) => told.push(changes));
   const execute = (args: JsonObject) => executeOperation(database, 'import', args);
   const archive = archiveOf([

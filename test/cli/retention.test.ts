@@ -9,17 +9,8 @@ import type { RangeReport, RetentionReport } from '../../src/plugin/retention-re
 import { lsnfs, lsnfsJson, lsnfsOutput } from '../helpers/command-line.ts';
 import { mountTest as mounted } from '../helpers/mount-test.ts';
 import { MountedStore, storeProblems } from '../helpers/mounted-store.ts';
+import { KEEP_NOTHING } from '../helpers/retention-settings.ts';
 import { until } from '../helpers/waiting.ts';
-
-/** Nothing is kept but what the window, names and leases keep. */
-const NOTHING = {
-  keepWindowMs: 0,
-  minRetentionMs: 0,
-  keepHourly: 0,
-  keepDaily: 0,
-  keepWeekly: 0,
-  keepMonthly: 0,
-};
 
 function temporaryDirectory(t: ExecutionContext): string {
   const directory = mkdtempSync(join(tmpdir(), 'lsnfs-retention-'));
@@ -88,7 +79,7 @@ test('config follows no link out of the store', async (t) => {
 });
 
 test('retention, range and gc tell what is kept, and let the rest go', async (t) => {
-  const { store, lsns } = await makeStore(t, { ...NOTHING, keepHourly: 1 });
+  const { store, lsns } = await makeStore(t, { ...KEEP_NOTHING, keepHourly: 1 });
   const [first, second] = lsns as [number, number];
   const dry = (await lsnfsJson('retention', store, '--dry-run')) as RetentionReport;
   t.false(dry.applied);
@@ -173,7 +164,7 @@ mounted(
     const place = await MountedStore.create(t);
     const { store, mountpoint } = place;
     const empty = (await place.json<{ pages: { total: number; free: number } }>('status', mountpoint)).pages;
-    for (const [key, value] of Object.entries(NOTHING))
+    for (const [key, value] of Object.entries(KEEP_NOTHING))
       await lsnfsOutput('config', 'set', mountpoint, key, String(value));
     t.like(await lsnfsJson('config', 'set', mountpoint, 'cache_size', '8MiB'), {
       atNextOpening: true,

@@ -9,6 +9,7 @@ import type { Settings } from '../../src/store/settings.ts';
 import type { StateReader } from '../../src/store/state.ts';
 import { Store } from '../../src/store/store.ts';
 import { Random } from './random.ts';
+import { KEEP_NOTHING } from './retention-settings.ts';
 
 export const PAGE_SIZE = 4096;
 const INODES = 5;
@@ -279,29 +280,7 @@ export class KeptHistory {
 
 /** What is kept, by a name for each. */
 export const POLICIES: Record<string, Partial<Settings>> = {
-  'a window': {
-    keepWindowMs: 30_000,
-    minRetentionMs: 0,
-    keepHourly: 0,
-    keepDaily: 0,
-    keepWeekly: 0,
-    keepMonthly: 0,
-  },
-  'no window': {
-    keepWindowMs: 0,
-    minRetentionMs: 0,
-    keepHourly: 0,
-    keepDaily: 0,
-    keepWeekly: 0,
-    keepMonthly: 0,
-  },
-  'a window and the last few': {
-    keepWindowMs: 20_000,
-    minRetentionMs: 0,
-    keepLast: 4,
-    keepHourly: 2,
-    keepDaily: 0,
-    keepWeekly: 0,
-    keepMonthly: 0,
-  },
+  'a window': { ...KEEP_NOTHING, keepWindowMs: 30_000 },
+  'no window': KEEP_NOTHING,
+  'a window and the last few': { ...KEEP_NOTHING, keepWindowMs: 20_000, keepLast: 4, keepHourly: 2 },
 };

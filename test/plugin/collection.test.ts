@@ -5,16 +5,7 @@ import { MemoryDirectory } from '../../src/storage/memory-device.ts';
 import { checkStore } from '../../src/store/check.ts';
 import { Store } from '../../src/store/store.ts';
 import { Random, seedOf } from '../helpers/random.ts';
-
-/** Nothing is kept but what the window, names and leases keep. */
-const NOTHING = {
-  keepWindowMs: 0,
-  minRetentionMs: 0,
-  keepHourly: 0,
-  keepDaily: 0,
-  keepWeekly: 0,
-  keepMonthly: 0,
-};
+import { KEEP_NOTHING } from '../helpers/retention-settings.ts';
 
 async function openDatabase(settings: object): Promise<{ database: Database; directory: MemoryDirectory }> {
   const directory = new MemoryDirectory('memory');
@@ -26,7 +17,7 @@ async function openDatabase(settings: object): Promise<{ database: Database; dir
 
 test('a dry run counts exactly what a collection gives back, whatever is deleted, named and open', async (t) => {
   const random = new Random(seedOf(t, 'collection'));
-  const { database } = await openDatabase({ ...NOTHING, keepLast: 2 });
+  const { database } = await openDatabase({ ...KEEP_NOTHING, keepLast: 2 });
   const { store } = database;
   const views: { close(): void }[] = [];
   const names: string[] = [];
@@ -62,7 +53,7 @@ test('a dry run counts exactly what a collection gives back, whatever is deleted
 });
 
 test('whoever asks for a second collection waits for the first', async (t) => {
-  const { database } = await openDatabase(NOTHING);
+  const { database } = await openDatabase(KEEP_NOTHING);
   await database.put('/a', Buffer.alloc(400_000, 1));
   await database.store.checkpoint();
   await database.delete('/a');
@@ -75,7 +66,7 @@ test('whoever asks for a second collection waits for the first', async (t) => {
 });
 
 test('a closed store ends a collection', async (t) => {
-  const { database } = await openDatabase(NOTHING);
+  const { database } = await openDatabase(KEEP_NOTHING);
   await database.close();
   await t.throwsAsync(database.collections.start(true).done, { code: 'STORE_CLOSED' });
 });

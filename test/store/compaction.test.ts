@@ -11,6 +11,7 @@ import type { CompactionOutcome } from '../../src/store/compactor.ts';
 import { Store } from '../../src/store/store.ts';
 import { KeptHistory, PAGE_SIZE, POLICIES } from '../helpers/kept-history.ts';
 import { Random, seedOf } from '../helpers/random.ts';
+import { KEEP_NOTHING } from '../helpers/retention-settings.ts';
 import { key, put, read, write } from '../helpers/store-content.ts';
 
 /** Compacts while `meanwhile` is called between the turns of the event loop. */
@@ -57,15 +58,7 @@ for (const [name, settings] of Object.entries(POLICIES)) {
   });
 }
 
-const SETTINGS = {
-  keepWindowMs: 0,
-  minRetentionMs: 0,
-  keepHourly: 0,
-  keepDaily: 0,
-  keepWeekly: 0,
-  keepMonthly: 0,
-  checkpointIntervalMs: 3_600_000,
-};
+const SETTINGS = { ...KEEP_NOTHING, checkpointIntervalMs: 3_600_000 };
 
 test('half of the file is free: it gets shorter; the second time nothing moves', async (t) => {
   const random = new Random(seedOf(t, 'half free'));
