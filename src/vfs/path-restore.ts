@@ -13,24 +13,27 @@
 import { getU64BE } from '../encoding/bytes.ts';
 import { DIRENT_MAX, direntInode, encodeDirent } from '../encoding/dirent.ts';
 import { type InodeRecord, inlineMax } from '../encoding/inode.ts';
-import { namespaceKey, TREE } from '../encoding/keys.ts';
+import { NAME_MAX, namespaceKey, TREE } from '../encoding/keys.ts';
 import { PosixError } from '../errors.ts';
 import { changedInodes, linksOf, recordOf } from '../history/changes.ts';
+import { childOf, namesOfPath } from '../history/state-path.ts';
 import type { RestorableState, StateReader } from '../store/state.ts';
 import type { Content } from './content.ts';
+import { isDotDot } from './core.ts';
 import { ROOT_INODE } from './file-system.ts';
 import { Inode } from './inode-cache.ts';
 import { ENTRY_OVERHEAD, type LiveCore } from './live-core.ts';
-import { type ClientChanges, changesSince, fileTrees } from './restore.ts';
+import { type ClientChanges, restoreBy } from './restore.ts';
 import { eachXattrName, readXattr, writeXattr } from './xattr-store.ts';
 
-const SLASH = 0x2f;
 const COPY_BYTES = 1 << 20;
 
 interface Link {
   readonly directory: number;
   readonly name: Buffer;
   readonly inode: number;
+  /** What is to be there, of a link whose directory is still to be made. */
+  readonly goal?: Goal;
 }
 
 /** The place of a path in both states: the directory that holds its last name, 0 where there is none. */
@@ -46,7 +49,6 @@ interface Goal {
 
 export interface PathRestorePlan {
   readonly past: StateReader;
-  readonly goals: readonly Goal[];
   /** Inodes that get what the past has of them. */
   readonly updates: ReadonlySet<number>;
   readonly detach: readonly Link[];
@@ -56,25 +58,14 @@ export interface PathRestorePlan {
   readonly isEmpty: boolean;
 }
 
-/** Splits a path at its slashes; "." is passed over. @throws PosixError EINVAL for ".." */
+/** The names of a path. @throws PosixError EINVAL for "..", ENAMETOOLONG */
 function namesOf(path: Buffer): Buffer[] {
-  const names: Buffer[] = [];
-  for (let start = 0; start <= path.length; ) {
-    const slash = path.indexOf(SLASH, start);
-    const end = slash < 0 ? path.length : slash;
-    const name = path.subarray(start, end);
-    if (name.equals(Buffer.from('..'))) throw new PosixError('EINVAL', 'a path with ".."');
-    if (name.length > 255) throw new PosixError('ENAMETOOLONG');
-    if (name.length > 0 && !name.equals(Buffer.from('.'))) names.push(name);
-    start = end + 1;
+  const names = namesOfPath(path);
+  for (const name of names) {
+    if (isDotDot(name)) throw new PosixError('EINVAL', 'a path with ".."');
+    if (name.length > NAME_MAX) throw new PosixError('ENAMETOOLONG');
   }
   return names;
-}
-
-function childOf(state: StateReader, directory: number, name: Buffer): number {
-  const { namespace } = state;
-  if (directory === 0 || !namespace.find(namespaceKey(directory, name))) return 0;
-  return direntInode(namespace.page.bytes, namespace.valueStart, namespace.valueLength);
 }
 
 function linkOf(key: Buffer, inode: number): Link {
@@ -155,7 +146,10 @@ export function planPathRestore(
   const detach: Link[] = [];
   const attach: Link[] = [];
   const copies: Link[] = [];
-  const work: { past: number; now: number; name: Buffer }[] = goals.map((goal) => ({ ...goal }));
+  const work: { past: number; now: number; name: Buffer; goal?: Goal }[] = goals.map((goal) => {
+    const { past: before, now: present, name, missing } = goal;
+    return { past: before, now: present, name, ...(missing.length > 0 && { goal }) };
+  });
   const descend = (inode: number): void => {
     for (const name of marks.get(inode)?.values() ?? []) work.push({ past: inode, now: inode, name });
   };
@@ -170,7 +164,7 @@ export function planPathRestore(
     const found = childOf(live, next.now, name);
     if (found !== 0 && found !== wanted) detach.push({ directory: next.now, name, inode: found });
     if (wanted === 0) continue;
-    const link = { directory: next.now, name, inode: wanted };
+    const link = { directory: next.now, name, inode: wanted, ...(next.goal && { goal: next.goal }) };
     if (found !== wanted) {
       const links = linksOf(live, wanted);
       if (links.length > 0 && !links.some((key) => now.hasLink(linkOf(key, wanted)))) {
@@ -183,7 +177,7 @@ export function planPathRestore(
     descend(wanted);
   }
   const isEmpty = updates.size + detach.length + attach.length + copies.length === 0;
-  return { past, goals, updates, detach, attach, copies, isEmpty };
+  return { past, updates, detach, attach, copies, isEmpty };
 }
 
 /** Leaves out paths that lie at or below another one. */
@@ -266,19 +260,12 @@ export function restorePaths(
   live: RestorableState,
   plan: PathRestorePlan,
 ): ClientChanges {
-  core.begin();
-  try {
-    const before = fileTrees(live);
+  return restoreBy(core, live, () => {
     live.restoreFrom(plan.past.lsn);
     for (const inode of plan.updates) live.takeInode(inode);
     core.forget();
     new PathRestore(core, content, live, plan).run();
-    core.commit();
-    return changesSince(core, live, before);
-  } catch (error) {
-    core.abort();
-    throw error;
-  }
+  });
 }
 
 class PathRestore {
@@ -302,22 +289,13 @@ class PathRestore {
 
   run(): void {
     const { plan } = this;
-    const parents = new Map<string, number>();
-    for (const goal of plan.goals) {
-      if (goal.now === 0 && goal.missing.length > 0) parents.set(goalText(goal), this.makeParents(goal));
-    }
-    const placed = (link: Link): Link => {
-      if (link.directory !== 0) return link;
-      const goal = plan.goals.find(
-        ({ past, now, name }) =>
-          now === 0 && name.equals(link.name) && childOf(plan.past, past, name) === link.inode,
-      )!;
-      return { ...link, directory: parents.get(goalText(goal))! };
-    };
-    for (const link of plan.detach) this.takeAway(link);
+    const placed = (link: Link): Link =>
+      link.goal === undefined ? link : { ...link, directory: this.makeParents(link.goal) };
     const attached = plan.attach.map(placed);
+    const copies = plan.copies.map(placed);
+    for (const link of plan.detach) this.takeAway(link);
     for (const link of attached) this.put(link, recordOf(this.live, link.inode)!.mode);
-    for (const link of plan.copies.map(placed)) this.copy(link);
+    for (const link of copies) this.copy(link);
     const restored = new Set([...plan.updates, ...attached.map(({ inode }) => inode)]);
     for (const { inode } of plan.detach) this.clearAway(inode, restored);
     for (const inode of restored) this.settle(inode);
@@ -500,8 +478,4 @@ class PathRestore {
     }
     inode.size = record.size;
   }
-}
-
-function goalText({ past, name }: Goal): string {
-  return textOf({ directory: past, name });
 }

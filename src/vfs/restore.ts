@@ -16,55 +16,72 @@ import { direntInode } from '../encoding/dirent.ts';
 import { decodeInode, InodeRecord } from '../encoding/inode.ts';
 import { inodeKey, keyInode, TREE } from '../encoding/keys.ts';
 import type { PageRef } from '../encoding/page.ts';
+import { LsnfsError } from '../errors.ts';
 import { linksOf, PathFinder, recordOf } from '../history/changes.ts';
 import type { RestorableState } from '../store/state.ts';
 import { ROOT_INODE } from './file-system.ts';
 import type { LiveCore } from './live-core.ts';
 
 /** More changes than that are told as "anything may have changed". */
-const CHANGES_MAXIMUM = 20_000;
+export const CHANGES_MAXIMUM = 20_000;
 
 /** What changed in the live file system other than through its client, as far as the client knows it. */
 export interface ClientChanges {
   /** Too much to be told one by one: anything may have changed. */
   readonly everything: boolean;
   /** Names of known directories that appeared, vanished or mean another inode, and names of files that changed. */
-  readonly entries: readonly { readonly parent: number; readonly name: Buffer }[];
+  readonly entries: readonly { readonly parent: number; readonly name: Uint8Array }[];
   /** Known inodes that changed. */
   readonly inodes: readonly number[];
   /** Regular files among them that are open: a kernel that caches writes keeps their size and times itself. */
-  readonly open: readonly number[];
+  readonly open?: readonly number[];
   /** Where directories that the client knows are now, if their entries are other ones. */
-  readonly directories: readonly Buffer[];
+  readonly directories?: readonly Buffer[];
 }
 
 /** The roots of a state's trees of files. */
-export interface FileTrees {
+interface FileTrees {
   readonly namespace: Readonly<PageRef>;
   readonly inodes: Readonly<PageRef>;
 }
 
-export function fileTrees(live: RestorableState): FileTrees {
-  return { namespace: { ...live.namespace.root }, inodes: { ...live.inodes.root } };
+/**
+ * Makes a restore as one operation; `work` is given the trees that there were before. Returns what a client is to be told:
+ * when that cannot be found out, for a page cannot be read, that anything may have changed.
+ */
+export function restoreBy(
+  core: LiveCore,
+  live: RestorableState,
+  work: (before: FileTrees) => void,
+): ClientChanges {
+  core.begin();
+  const before = { namespace: { ...live.namespace.root }, inodes: { ...live.inodes.root } };
+  try {
+    work(before);
+    core.commit();
+  } catch (error) {
+    core.abort();
+    throw error;
+  }
+  try {
+    return changesSince(core, live, before);
+  } catch (error) {
+    // The restore has been made, whatever can be read of it.
+    if (!(error instanceof LsnfsError)) throw error;
+    return { everything: true, entries: [], inodes: [] };
+  }
 }
 
 /** Makes all files what they were at an LSN. */
 export function restoreAll(core: LiveCore, live: RestorableState, lsn: number): ClientChanges {
-  core.begin();
-  try {
-    const before = fileTrees(live);
+  return restoreBy(core, live, (before) => {
     const beforeLsn = live.lsn;
     live.restoreTo(lsn);
     core.forget();
     if (live.counters.inodes === 0) core.createRoot();
     keepWhatIsInUse(core, live, before, beforeLsn);
     for (const orphan of [...core.orphans]) core.reap(orphan);
-    core.commit();
-    return changesSince(core, live, before);
-  } catch (error) {
-    core.abort();
-    throw error;
-  }
+  });
 }
 
 function keepWhatIsInUse(core: LiveCore, live: RestorableState, before: FileTrees, beforeLsn: number): void {
@@ -89,8 +106,8 @@ function keepWhatIsInUse(core: LiveCore, live: RestorableState, before: FileTree
   }
 }
 
-/** What a client is to be told. Not within an operation, and before anything else is done. */
-export function changesSince(core: LiveCore, live: RestorableState, before: FileTrees): ClientChanges {
+/** Not within an operation, and before anything else is done. @throws LsnfsError CORRUPT_PAGE, IO, CORRUPT_RECORD */
+function changesSince(core: LiveCore, live: RestorableState, before: FileTrees): ClientChanges {
   const { space } = live.inodes;
   const isKnown = (inode: number): boolean => core.isInUse(inode);
   const entries: { parent: number; name: Buffer }[] = [];
@@ -98,10 +115,15 @@ export function changesSince(core: LiveCore, live: RestorableState, before: File
   const open: number[] = [];
   const directories: Buffer[] = [];
   const paths = new PathFinder(live);
-  const everything = { everything: true, entries: [], inodes: [], open: [], directories: [] };
+  const everything = (): ClientChanges => ({
+    everything: true,
+    entries: [],
+    inodes: [],
+    open: openFiles(core),
+  });
   let count = 0;
   for (const { key, after } of diffTrees({ space, root: before.namespace }, live.namespace, TREE.namespace)) {
-    if (++count > CHANGES_MAXIMUM) return { ...everything, open: openFiles(core) };
+    if (++count > CHANGES_MAXIMUM) return everything();
     const parent = getU64BE(key, 0);
     if (!isKnown(parent) && parent !== ROOT_INODE) continue;
     entries.push({ parent, name: key.subarray(8) });
@@ -110,7 +132,7 @@ export function changesSince(core: LiveCore, live: RestorableState, before: File
     if (isKnown(child) && recordOf(live, child)?.isDirectory) directories.push(paths.ofLink(key));
   }
   for (const { key } of diffTrees({ space, root: before.inodes }, live.inodes, TREE.inodes)) {
-    if (++count > CHANGES_MAXIMUM) return { ...everything, open: openFiles(core) };
+    if (++count > CHANGES_MAXIMUM) return everything();
     const inode = keyInode(key);
     if (inodes.has(inode) || (!isKnown(inode) && inode !== ROOT_INODE)) continue;
     inodes.add(inode);

@@ -322,3 +322,28 @@ test('everything, and paths, are what they were, on random histories', async (t)
   await run.verify();
   await run.database.close();
 });
+
+test('two names of a file come back in two directories that are gone', async (t) => {
+  const run = new Run(t, 1);
+  Store.initialize(run.directory, { segmentSize: 1 << 20 });
+  await run.open();
+  const { fs } = run;
+  const [one, other] = ['one', 'other'].map(
+    (name) => fs.mkdir(ROOT_CALLER, ROOT_INODE, Buffer.from(name), 0o755).inode,
+  );
+  const name = Buffer.from('same');
+  const { attributes, handle } = fs.create(ROOT_CALLER, one!, name, S_IFREG | 0o644, O_RDWR);
+  fs.release(handle);
+  fs.link(ROOT_CALLER, attributes.inode, other!, name);
+  await run.remember();
+  const [{ lsn, files }] = run.moments as [(typeof run.moments)[0]];
+  for (const path of ['one', 'other']) await run.database.delete(`/${path}`, { recursive: true });
+  await run.database.restore(lsn, { paths: ['/one/same', '/other/same'] });
+  const after = listing(fs);
+  t.deepEqual([...after.keys()].sort(), [...files.keys()].sort());
+  t.is(after.get('/one/same')!.facts, files.get('/one/same')!.facts);
+  t.is(after.get('/one/same')!.inode, after.get('/other/same')!.inode);
+  t.is(after.get('/one/same')!.links, 2);
+  await run.verify();
+  await run.database.close();
+});

@@ -256,9 +256,8 @@ def copying_into_a_mapped_file():
             same("after", target[PAGE:PAGE + 4], b"newa")
 
 
-@case
-def a_program_runs_from_the_file():
-    """execve(2), mmap(2) PROT_EXEC: a program that was copied runs, and runs on without its name"""
+def running_program():
+    """Copies a program, starts it, and gives its process id when it runs."""
     shutil.copy("/bin/sleep", "program")
     os.chmod("program", 0o755)
     pid = os.fork()
@@ -268,6 +267,13 @@ def a_program_runs_from_the_file():
     while not os.readlink(f"/proc/{pid}/exe").endswith("/program"):
         holds("started in time", time.monotonic() < deadline)
         time.sleep(0.002)
+    return pid
+
+
+@case
+def a_program_runs_from_the_file():
+    """execve(2), mmap(2) PROT_EXEC: a program that was copied runs, and runs on without its name"""
+    pid = running_program()
     os.unlink("program")
     holds("runs", os.waitpid(pid, os.WNOHANG)[0] == 0)
     os.kill(pid, signal.SIGKILL)
@@ -277,15 +283,7 @@ def a_program_runs_from_the_file():
 @case
 def a_program_that_runs_is_busy():
     """open(2), truncate(2): a program that runs is not opened for writing: ETXTBSY; it is replaced all the same"""
-    shutil.copy("/bin/sleep", "program")
-    os.chmod("program", 0o755)
-    pid = os.fork()
-    if pid == 0:
-        os.execv("./program", ["program", "30"])
-    deadline = time.monotonic() + 20
-    while not os.readlink(f"/proc/{pid}/exe").endswith("/program"):
-        holds("started in time", time.monotonic() < deadline)
-        time.sleep(0.002)
+    pid = running_program()
     fails("ETXTBSY", os.open, "program", os.O_WRONLY)
     fails("ETXTBSY", os.open, "program", os.O_RDWR | os.O_TRUNC)
     fails("ETXTBSY", os.truncate, "program", 0)
