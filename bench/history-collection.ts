@@ -15,9 +15,9 @@ const CHANGED_FILES = 2000;
 /** Bytes of a file that was changed: two pages. */
 const CHANGED_BYTES = 8192;
 /** Commits of one window. */
-const WINDOW_COMMITS = 2000;
+const WINDOW_COMMITS = 5000;
 /** Windows of each kind. */
-const WINDOWS = 2;
+const WINDOWS = 4;
 /** No collection takes longer, in milliseconds. */
 const COLLECTION_TIMEOUT_MS = 15 * 60_000;
 

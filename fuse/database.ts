@@ -19,6 +19,8 @@ export interface MountedDatabase {
   durableLsn(): number;
   /** Whether `backgroundStep` has something to do. Asked after every request: a look at a field. */
   hasBackgroundWork(): boolean;
+  /** Whether it will have within some milliseconds. As cheap. */
+  hasWorkLater?(): boolean;
   /** Does a bounded piece of work that nobody waits for (a checkpoint, GC), within about `budgetMs`. */
   backgroundStep(budgetMs: number): void;
   /**

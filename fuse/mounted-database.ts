@@ -63,6 +63,7 @@ export async function openMountedDatabase(given: unknown, context: MountContext)
     deferReply: (lsn, descriptor, ok, failure) => store.log.writeWhenDurable(lsn, descriptor, ok, failure),
     durableLsn: () => store.log.durableLsn,
     hasBackgroundWork: () => store.hasBackgroundWork() || database.verifications.hasWork(),
+    hasWorkLater: () => store.hasWorkLater(),
     backgroundStep: (budgetMs) => {
       store.log.poll();
       store.backgroundStep(budgetMs);

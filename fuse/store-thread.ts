@@ -155,7 +155,8 @@ class StoreThread {
     if (Atomics.load(shared, SHARED.COMMANDS) !== this.commandsSeen) this.takeMessages();
     const busy = this.database.hasBackgroundWork();
     if (busy) this.work(woken);
-    const needs = this.pending > 0 ? NEEDS.EVENT_LOOP : busy ? NEEDS.BACKGROUND : NEEDS.HEARTBEAT;
+    const works = busy || this.database.hasWorkLater?.() === true;
+    const needs = this.pending > 0 ? NEEDS.EVENT_LOOP : works ? NEEDS.BACKGROUND : NEEDS.HEARTBEAT;
     if (Atomics.load(shared, SHARED.NEEDS) !== needs) {
       Atomics.store(shared, SHARED.NEEDS, needs);
       if (needs !== NEEDS.HEARTBEAT) this.tell({ kind: 'needs' });

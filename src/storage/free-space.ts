@@ -28,10 +28,14 @@ const SEARCH_LIMIT = 64;
 /** A bound for where pages are given out goes when the file is at most so many pages longer. */
 const BOUND_SLACK = 512;
 
+/** So many runs that come free together are merged with the others instead of entered one by one. */
+const MERGED_RUNS = 64;
+
 export class FreeSpace {
   /** Sorted by page, disjoint, not adjacent. */
-  private readonly runs: PageRun[] = [];
+  private runs: PageRun[] = [];
   private quarantined: QuarantinedRun[] = [];
+  private quarantinedCount = 0;
   private search = 0;
   /** Pages from here on are given out only when nothing below fits: the file is to become shorter. */
   private ceiling = Number.POSITIVE_INFINITY;
@@ -75,9 +79,7 @@ export class FreeSpace {
 
   /** Free pages that are not given out yet. */
   get quarantinedPages(): number {
-    let quarantined = 0;
-    for (const run of this.quarantined) quarantined += run.count;
-    return quarantined;
+    return this.quarantinedCount;
   }
 
   /** `count` consecutive pages, for the live line. Returns the first. */
@@ -254,16 +256,42 @@ export class FreeSpace {
   /** Adds a run that becomes free once a checkpoint later than `after` is durable. */
   quarantine(page: number, count: number, after: number): void {
     this.quarantined.push({ page, count, after });
+    this.quarantinedCount += count;
   }
 
   /** The checkpoint at `lsn` is durable: releases what was quarantined by earlier ones. */
   releaseQuarantined(lsn: number): void {
+    const released: QuarantinedRun[] = [];
     const kept: QuarantinedRun[] = [];
-    for (const run of this.quarantined) {
-      if (run.after < lsn) this.free(run.page, run.count);
-      else kept.push(run);
-    }
+    for (const run of this.quarantined) (run.after < lsn ? released : kept).push(run);
+    if (released.length === 0) return;
     this.quarantined = kept;
+    for (const { count } of released) this.quarantinedCount -= count;
+    if (released.length < MERGED_RUNS) for (const run of released) this.free(run.page, run.count);
+    else this.merge(released);
+  }
+
+  /** Adds many free runs, in one go through all that are free: one by one each would move those behind it. */
+  private merge(freed: readonly PageRun[]): void {
+    const added = [...freed].sort((a, b) => a.page - b.page);
+    const { runs } = this;
+    const merged: PageRun[] = [];
+    for (let i = 0, j = 0; i < runs.length || j < added.length; ) {
+      const isOld = j === added.length || (i < runs.length && runs[i]!.page < added[j]!.page);
+      const { page, count } = isOld ? runs[i++]! : added[j++]!;
+      const last = merged.at(-1);
+      const end = last === undefined ? 0 : last.page + last.count;
+      assert(count > 0 && end <= page, `page ${page} is freed twice`);
+      if (last !== undefined && end === page) last.count += count;
+      else merged.push({ page, count });
+      if (!isOld) this.freeCount += count;
+    }
+    const last = merged.at(-1);
+    assert(
+      last === undefined || last.page + last.count <= this.frontier,
+      'pages beyond the frontier are freed',
+    );
+    this.runs = merged;
   }
 
   /**

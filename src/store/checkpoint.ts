@@ -9,7 +9,8 @@
  *
  * It is done in steps: each `next()` of the generator does a bounded piece of work, so that a mount serves
  * requests in between. The last step, which settles the free tree, is one piece, because what the live line takes
- * meanwhile would change it.
+ * meanwhile would change it. So as much as can be is entered and written before: then that piece is short, however
+ * much has come free.
  *
  * Order at the end: the pages are written, a checkpoint record is appended, log and data file are synced together,
  * and only then a control slot names the catalog root. So a control slot always names a complete version.
@@ -74,8 +75,11 @@ const STEP_PAGES = 128;
 /** So many free pages at the end of the data file are cut off, but for some that are soon needed again. */
 export const TAIL_MINIMUM = 512;
 const TAIL_SLACK = 128;
-/** Deaths entered in the catalog between two yields. */
-const STEP_ROWS = 256;
+/** Rows entered in the catalog between two yields. */
+const STEP_ROWS = 64;
+/** So many dirty pages of the free tree are written before the last step, which would take long otherwise. */
+const FREE_TREE_PAGES = 32;
+const FREE_TREE_ROUNDS = 4;
 /** Temporary numbers forgotten between two yields. */
 const STEP_FORGET = 2048;
 
@@ -89,6 +93,8 @@ export class Checkpoint {
   private readonly key = Buffer.alloc(300);
   private readonly settled: number[] = [];
   private handled = 0;
+  /** The free tree lists nothing from this page on. */
+  private listed = 0;
 
   /** `waiting`: the seals that come after this one. */
   constructor(
@@ -111,7 +117,7 @@ export class Checkpoint {
   *run(): Generator<void, CheckpointResult> {
     const { root } = this.seal;
     const { lsn, timeMicroseconds } = root;
-    if (this.seal.catalogOnly) return this.finish(this.catalog.versionBefore(lsn)!.root);
+    if (this.seal.catalogOnly) return yield* this.finish(this.catalog.versionBefore(lsn)!.root);
     const { pages } = this.live;
     yield* this.writeTree(pages, root.namespace, lsn);
     yield* this.writeTree(pages, root.inodes, lsn);
@@ -125,11 +131,12 @@ export class Checkpoint {
     this.catalog.addVersion({ lsn, timeMicroseconds, root: version, dropped: false, restored });
     if (restored) yield* this.recordReplacement(replaced);
     else yield* this.recordDeaths(lsn);
-    return this.finish(version);
+    return yield* this.finish(version);
   }
 
-  private finish(version: PageRef): CheckpointResult {
+  private *finish(version: PageRef): Generator<void, CheckpointResult> {
     const { lsn, timeMicroseconds } = this.seal.root;
+    yield* this.prepareCatalog(lsn);
     const { horizonLsn } = this.catalog;
     return { lsn, timeMicroseconds, catalog: this.writeCatalog(version, lsn), horizonLsn };
   }
@@ -348,47 +355,96 @@ export class Checkpoint {
   }
 
   /**
-   * Brings the free tree up to date and writes the catalog. Writing takes pages, which changes the free tree, which
+   * Enters what has come free and what was taken up to now, and writes the trees of the catalog as they are then. What
+   * comes after it is little. Nobody else changes the catalog while a checkpoint is under way.
+   */
+  private *prepareCatalog(lsn: number): Generator<void> {
+    const { catalog, freeSpace, seal } = this;
+    let rows = 0;
+    for (const run of freeSpace.spare.splice(0)) catalog.addFree(run.page, run.count, 0);
+    for (const run of catalog.takeReclaimed()) {
+      catalog.addFree(run.page, run.count, lsn);
+      freeSpace.quarantine(run.page, run.count, lsn);
+      if (++rows % STEP_ROWS === 0) yield;
+    }
+    this.lowerFrontier();
+    this.listed = Math.min(freeSpace.persistedFrontier, freeSpace.frontier);
+    for (const run of freeSpace.liveBetween(freeSpace.firstLiveMark, seal.liveMark)) {
+      this.take(run);
+      if (++rows % STEP_ROWS === 0) yield;
+    }
+    yield* this.writeAhead([catalog.versions, catalog.lifetimes, catalog.lives], lsn);
+    // Each round takes pages, which lie close together, and so makes few pages dirty again.
+    for (let round = 0; round < FREE_TREE_ROUNDS && catalog.pages.dirtyCount > FREE_TREE_PAGES; round++)
+      yield* this.writeAhead([catalog.free], lsn);
+    yield;
+  }
+
+  /** Writes what is dirty of trees of the catalog, and enters the places that it took and gave up. */
+  private *writeAhead(trees: readonly BTree[], lsn: number): Generator<void> {
+    const { catalog, writer } = this;
+    for (const tree of trees) {
+      const ref = { ...tree.root };
+      yield* this.writeTree(catalog.pages, ref, lsn);
+      tree.root = ref;
+      this.forgetSettled();
+    }
+    writer.flush();
+    let rows = 0;
+    for (const page of catalog.pages.takeSuperseded()) {
+      this.supersede(page.number, lsn);
+      if (++rows % STEP_ROWS === 0) yield;
+    }
+    for (const run of writer.takeUsed()) {
+      this.take(run);
+      if (++rows % STEP_ROWS === 0) yield;
+    }
+  }
+
+  private forgetSettled(): void {
+    for (const temporary of this.settled) this.catalog.pages.forgetTemporary(temporary);
+    this.settled.length = 0;
+  }
+
+  /** Takes a run out of the free tree, as far as it is listed there. */
+  private take({ page, count }: PageRun): void {
+    const listed = Math.min(count, this.listed - page);
+    if (listed > 0) this.catalog.removeFree(page, listed);
+  }
+
+  /** A page of the catalog before: free when this checkpoint and the next are durable. */
+  private supersede(page: number, lsn: number): void {
+    this.catalog.addFree(page, 1, lsn);
+    this.freeSpace.quarantine(page, 1, lsn);
+  }
+
+  /**
+   * Brings the free tree up to date and writes what is left of the catalog. Writing takes pages, which changes the free tree, which
    * may dirty more pages of it: repeated until nothing more is needed. Pages that were taken and then not needed are
    * named as spare by the catalog root.
    */
   private writeCatalog(version: PageRef, lsn: number): PageRef {
     const { catalog, freeSpace, writer, seal } = this;
-    for (const run of freeSpace.spare.splice(0)) catalog.addFree(run.page, run.count, 0);
-    for (const run of catalog.takeReclaimed()) {
-      catalog.addFree(run.page, run.count, lsn);
-      freeSpace.quarantine(run.page, run.count, lsn);
-    }
-    this.lowerFrontier();
-    let listed = Math.min(freeSpace.persistedFrontier, freeSpace.frontier);
-    const take = (run: PageRun): void => {
-      const count = Math.min(run.count, listed - run.page);
-      if (count > 0) catalog.removeFree(run.page, count);
-    };
     writer.finish();
-    for (const run of freeSpace.liveBetween(freeSpace.firstLiveMark, seal.liveMark)) take(run);
-    for (const run of writer.used) take(run);
+    for (const run of writer.takeUsed()) this.take(run);
     // Between the old frontier and the new the tree learns what is free, and what only the log names as yet.
-    const frontier = freeSpace.frontier;
+    const { frontier } = freeSpace;
+    const { listed } = this;
     for (const run of freeSpace.freeWithin(listed, frontier)) catalog.addFree(run.page, run.count, 0);
     for (const run of freeSpace.liveBetween(seal.liveMark, freeSpace.liveMark)) {
       const start = Math.max(run.page, listed);
       if (start < run.page + run.count) catalog.addFree(start, run.page + run.count - start, 0);
     }
-    listed = frontier;
-    const supersede = (page: number): void => {
-      catalog.addFree(page, 1, lsn);
-      freeSpace.quarantine(page, 1, lsn);
-    };
-    if (catalog.rootPage !== 0) supersede(catalog.rootPage);
+    this.listed = frontier;
+    if (catalog.rootPage !== 0) this.supersede(catalog.rootPage, lsn);
     const places: number[] = [];
     for (;;) {
-      for (const page of catalog.pages.takeSuperseded()) supersede(page.number);
+      for (const page of catalog.pages.takeSuperseded()) this.supersede(page.number, lsn);
       const missing = catalog.pages.dirtyCount + 1 - places.length;
       if (missing <= 0) break;
       const run = freeSpace.allocateUpTo(missing);
       for (let i = 0; i < run.count; i++) places.push(run.page + i);
-      take(run);
+      this.take(run);
     }
     places.sort((a, b) => a - b);
     for (const page of places.splice(catalog.pages.dirtyCount + 1)) freeSpace.addSpare(page);
@@ -398,8 +454,7 @@ export class Checkpoint {
       for (const _step of this.writeTree(catalog.pages, ref, lsn));
       tree.root = ref;
     }
-    for (const temporary of this.settled) catalog.pages.forgetTemporary(temporary);
-    this.settled.length = 0;
+    this.forgetSettled();
     const treeRef = (tree: BTree): TreeRef => ({ ...tree.root, pageCount: tree.pageCount });
     const { root } = seal;
     const ref = this.writeRoot(

@@ -20,8 +20,7 @@ export class PageWriter {
   private batch: Buffer[] = [];
   private batchStart = 0;
   private batchPages = 0;
-  /** Runs that were used, for the free tree. */
-  readonly used: PageRun[] = [];
+  private used: PageRun[] = [];
 
   constructor(device: Device, pageSize: number, freeSpace: FreeSpace) {
     this.device = device;
@@ -67,6 +66,13 @@ export class PageWriter {
     const last = this.used.at(-1);
     if (last !== undefined && last.page + last.count === page) last.count += count;
     else this.used.push({ page, count });
+  }
+
+  /** Hands over the runs that were used since the last call, for the free tree. */
+  takeUsed(): PageRun[] {
+    const { used } = this;
+    this.used = [];
+    return used;
   }
 
   private returnChunk(): void {

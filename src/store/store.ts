@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   decodeSnapshotRow,
   encodeSnapshotRow,
@@ -64,12 +65,22 @@ const MAINTENANCE_MINIMUM_MS = 1000;
 const MAINTENANCE_INTERVAL_MS = 30_000;
 /** So many pages that wait to be given out make a checkpoint worth while though nothing else has changed. */
 const QUARANTINE_MAXIMUM = 64;
-/** Work done in one turn of the event loop while the store runs its own checkpoints, in milliseconds. */
+/** Work done in one turn of the event loop for somebody who waits for it, in milliseconds. */
 const TURN_MS = 4;
 /** The same where requests are served in between. */
 const SERVED_TURN_MS = 1;
+/** The same where nobody waits; then the store rests for some times as long as the turn took. */
+const UNHURRIED_TURN_MS = 0.5;
+const REST_FACTOR = 3;
 /** The share of the time that may be spent on deciding what is kept, in percent. */
 const DECIDING_PERCENT = 1;
+/**
+ * Deciding and reclaiming share the time in pieces so long, in milliseconds: many short ones and not a few long ones,
+ * because what a commit feels of it is the length of one.
+ */
+const PIECE_MS = 0.2;
+/** How long the store's own timer rests between two pieces. */
+const REST_MS = 4;
 /** What is cut off the data file at a time, in bytes. */
 const CUT_BYTES = 64 * 1024 * 1024;
 
@@ -175,12 +186,16 @@ export class Store {
   private named: { changes: number; lsns: ReadonlySet<number> } | undefined;
   /** The log before it is to be removed, a segment at a time; 0: nothing is. */
   private trimLsn = 0;
+  /** When the next segment may be. */
+  private trimMs = Number.NEGATIVE_INFINITY;
   /** The data file is longer than it need be. */
   private hasLooseEnd = false;
   /** What has been reclaimed since the store was opened. */
   readonly reclaimed: ReclaimResult = { versions: 0, pages: 0, rows: 0 };
   /** How many wait for reclaiming so much that its budget does not count. */
   private hurries = 0;
+  /** How many wait for background work so much that it does not rest. */
+  private waiters = 0;
   private failed: LsnfsError | undefined;
   private closing: Promise<void> | undefined;
   private spaceReadMs = Number.NEGATIVE_INFINITY;
@@ -716,9 +731,14 @@ export class Store {
       this.isDue() ||
       this.isReclaimDue() ||
       this.isDecidingDue() ||
-      this.trimLsn > 0 ||
-      this.hasLooseEnd;
+      this.isTrimDue();
     return hasWork && (this.postponed === undefined || this.monotonicMs() >= this.retryMs);
+  }
+
+  /** Whether there will be something to do within some milliseconds: work that goes on in pieces, with rests between. */
+  hasWorkLater(): boolean {
+    if (this.failure !== undefined || this.readOnly || this.postponed !== undefined) return false;
+    return this.deciding !== undefined || this.isReclaimNeeded() || this.trimLsn > 0 || this.hasLooseEnd;
   }
 
   /**
@@ -938,22 +958,42 @@ export class Store {
    * the data file need no more. One bounded piece at least, and more until `end`.
    */
   private maintain(end: number): 'idle' | 'work' {
-    if (this.trimLog() || this.cutTail()) return 'work';
+    if (this.isTrimDue()) {
+      const start = this.monotonicMs();
+      const worked = this.trimLog() || this.cutTail();
+      this.trimMs = this.restAfter(start);
+      if (worked) return 'work';
+    }
     if (this.isDecidingDue()) {
       if (this.deciding === undefined) this.maintainMs = this.monotonicMs() + MAINTENANCE_INTERVAL_MS;
       this.deciding ??= this.maintenance!();
-      const { isDone, ms } = this.work(this.deciding, end);
+      const { isDone, ms } = this.work(this.deciding, this.endOfPiece(end));
       if (isDone) this.deciding = undefined;
       this.decideMs = this.monotonicMs() + ms * (100 / DECIDING_PERCENT - 1);
       return 'work';
     }
     if (!this.isReclaimDue()) return 'idle';
     this.reclaiming ??= this.startReclaim();
-    const { isDone, ms } = this.work(this.reclaiming, end);
+    const { isDone, ms } = this.work(this.reclaiming, this.hurries > 0 ? end : this.endOfPiece(end));
     this.catalogChanged = true;
     if (isDone) this.reclaiming = undefined;
-    this.reclaimMs = this.monotonicMs() + ms * (100 / this.settings.gcIoBudget - 1);
+    this.reclaimMs = this.restAfter(this.monotonicMs() - ms);
     return 'work';
+  }
+
+  /** When work that began then may go on, for `gcIoBudget` to be kept. */
+  private restAfter(startMs: number): number {
+    const now = this.monotonicMs();
+    return now + (now - startMs) * (100 / this.settings.gcIoBudget - 1);
+  }
+
+  /** Removing segments and cutting the data file off are system calls of some milliseconds each. */
+  private isTrimDue(): boolean {
+    return (this.trimLsn > 0 || this.hasLooseEnd) && (this.waiters > 0 || this.monotonicMs() >= this.trimMs);
+  }
+
+  private endOfPiece(end: number): number {
+    return Math.min(end, this.monotonicMs() + PIECE_MS);
   }
 
   /** Does steps until `end`. Returns whether these were the last, and how long they took. */
@@ -996,9 +1036,12 @@ export class Store {
    */
   async collect(hurry: boolean): Promise<void> {
     this.admit(true);
-    if (hurry) this.hurries++;
+    const ones = hurry ? 1 : 0;
+    this.hurries += ones;
+    this.waiters += ones;
     try {
-      await this.checkpoint();
+      this.requestCheckpoint();
+      await this.driveWell();
       await this.decide();
       while (this.isReclaimNeeded()) {
         await this.driveWell();
@@ -1008,7 +1051,8 @@ export class Store {
       // The first lists it, the second gives it out, and cuts the end of the data file off.
       for (let i = 0; i < 2 || (i < 5 && this.hasFreeTail); i++) await this.checkpointCatalog();
     } finally {
-      if (hurry) this.hurries--;
+      this.hurries -= ones;
+      this.waiters -= ones;
     }
   }
 
@@ -1030,7 +1074,13 @@ export class Store {
    */
   async compact(options: CompactionOptions): Promise<CompactionOutcome> {
     if (!options.dryRun) this.admit(true);
-    return compact(this.compactionHost(), options);
+    const ones = options.fullSpeed ? 1 : 0;
+    this.waiters += ones;
+    try {
+      return await compact(this.compactionHost(), options);
+    } finally {
+      this.waiters -= ones;
+    }
   }
 
   /** What compaction works on, for `compact` and the crash laboratory. */
@@ -1225,7 +1275,12 @@ export class Store {
     this.retryMs = Number.NEGATIVE_INFINITY;
     this.requireNoTransaction('write a checkpoint');
     this.requestCheckpoint();
-    await this.drive();
+    this.waiters++;
+    try {
+      await this.drive();
+    } finally {
+      this.waiters--;
+    }
     if (this.failure !== undefined) throw this.failure;
     if (this.postponed !== undefined) throw this.postponed;
   }
@@ -1256,11 +1311,13 @@ export class Store {
 
   private async driveToEnd(): Promise<void> {
     for (;;) {
+      const start = performance.now();
       const state = this.backgroundStep(this.turnMs);
       if (state === 'idle' || state === 'blocked') return;
       try {
         if (state === 'wait') await this.log.sync(this.waitingFor);
-        else await new Promise((resolve) => setImmediate(resolve));
+        else if (this.waiters > 0) await new Promise((resolve) => setImmediate(resolve));
+        else await sleep((performance.now() - start) * REST_FACTOR);
       } catch (error) {
         this.fail(error);
         return;
@@ -1270,14 +1327,17 @@ export class Store {
 
   /** Where somebody steps the background work between requests, those do not wait for longer pieces of it either. */
   private get turnMs(): number {
+    if (this.waiters === 0) return UNHURRIED_TURN_MS;
     return this.options.background === 'caller' ? SERVED_TURN_MS : TURN_MS;
   }
 
   private startTimer(): void {
     const period = Math.min(this.settings.checkpointIntervalMs, 250);
-    this.timer = setInterval(() => {
-      if (this.hasBackgroundWork()) void this.drive();
-    }, period);
+    const rest = this.hasWorkLater() ? Math.min(period, REST_MS) : period;
+    this.timer = setTimeout(async () => {
+      if (this.hasBackgroundWork()) await this.drive();
+      if (this.closing === undefined) this.startTimer();
+    }, rest);
     this.timer.unref();
   }
 
@@ -1426,7 +1486,7 @@ export class Store {
   }
 
   private async finish(): Promise<void> {
-    clearInterval(this.timer);
+    clearTimeout(this.timer);
     try {
       if (this.readOnly) return;
       try {
@@ -1443,6 +1503,7 @@ export class Store {
   /** @throws the store's failure */
   private async finishWriting(): Promise<void> {
     if (this.failure === undefined) {
+      this.waiters++;
       await this.log.sync(this.live.lsn);
       await this.driving;
       if (this.changed) this.seal();

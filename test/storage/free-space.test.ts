@@ -83,3 +83,31 @@ test('freeing twice and claiming what is in use are refused', (t) => {
   t.true(space.claim(11, 2));
   t.deepEqual([...freePages(space)], [10, 13, 14]);
 });
+
+test('many runs that come free together are what they are one by one, and refused likewise', (t) => {
+  const random = new Random(seedOf(t, 'merged runs'));
+  for (let round = 0; round < 30; round++) {
+    const together = new FreeSpace(5000);
+    const single = new FreeSpace(5000);
+    const rest: number[] = [];
+    for (let page = 0; page < 5000; page++) {
+      const what = random.below(3);
+      if (what === 0) for (const space of [together, single]) space.free(page, 1);
+      else if (what === 1) rest.push(page);
+    }
+    for (let i = rest.length - 1; i > 0; i--) {
+      const j = random.below(i + 1);
+      [rest[i], rest[j]] = [rest[j]!, rest[i]!];
+    }
+    for (const page of rest) {
+      together.quarantine(page, 1, 1);
+      single.free(page, 1);
+    }
+    together.releaseQuarantined(2);
+    t.deepEqual([...together.freeWithin(0, 5000)], [...single.freeWithin(0, 5000)]);
+    t.is(together.freePages, single.freePages);
+    t.is(together.quarantinedPages, 0);
+    for (const page of rest.slice(0, 200)) together.quarantine(page, 1, 3);
+    t.throws(() => together.releaseQuarantined(4), { message: /freed twice/ });
+  }
+});
