@@ -6,6 +6,7 @@
  */
 import { writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { databaseModule } from '../fuse/database-module.ts';
 import type { ShownOwner } from '../fuse/messages.ts';
 import { abortConnection } from '../fuse/mount.ts';
 import type { MountedDatabaseOptions } from '../fuse/mounted-database.ts';
@@ -48,13 +49,6 @@ export function logTo(descriptor: number): Log {
       // A full disk must not end the daemon because of its log.
     }
   };
-}
-
-/** What opens the database on the store thread: compiled, or the source where Node runs that. */
-function databaseModule(): string {
-  const isSource = import.meta.url.endsWith('.ts');
-  return new URL(isSource ? '../fuse/mounted-database.ts' : '../fuse/mounted-database.js', import.meta.url)
-    .href;
 }
 
 function databaseOptions(options: ServeOptions): MountedDatabaseOptions {

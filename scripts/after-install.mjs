@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
-const command = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
+const command = fileURLToPath(new URL('../dist/bundle/lsnfs.js', import.meta.url));
 const isGlobal = process.env.npm_config_global === 'true';
 if (isGlobal && process.platform === 'linux' && process.getuid?.() === 0 && existsSync(command)) {
   const { status } = spawnSync(process.execPath, [command, 'setup'], { stdio: 'inherit' });

@@ -33,7 +33,7 @@ function makeEnvironment(): NodeJS.ProcessEnv {
   const wrapper = join(bin, 'lsnfs');
   writeFileSync(
     wrapper,
-    `#!/bin/sh\nexec '${process.execPath}' '${join(project, 'dist/cli/main.js')}' "$@"\n`,
+    `#!/bin/sh\nexec '${process.execPath}' '${join(project, 'dist/bundle/lsnfs.js')}' "$@"\n`,
   );
   chmodSync(wrapper, 0o755);
   const paths = [bin, dirname(process.execPath), process.env.PATH ?? '', '/usr/sbin', '/sbin'];

@@ -110,6 +110,9 @@ function build() {
   const args = [compiler, '-p', 'tsconfig.json', '--incremental'];
   const result = spawnSync(process.execPath, args, { cwd: projectDirectory, stdio: 'inherit' });
   if (result.status !== 0) throw new SetUpError('the build failed; the compiler says why above');
+  const bundler = join(projectDirectory, 'scripts', 'bundle.mjs');
+  const bundled = spawnSync(process.execPath, [bundler], { cwd: projectDirectory, stdio: 'inherit' });
+  if (bundled.status !== 0) throw new SetUpError('the build failed; the bundler says why above');
 }
 
 /** @param {string[]} args */

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { LIMIT_MS } from './waiting.ts';
 
-export const COMMAND = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
+export const COMMAND = fileURLToPath(new URL('../../bundle/lsnfs.js', import.meta.url));
 
 export interface Outcome {
   readonly code: number | null;

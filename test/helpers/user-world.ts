@@ -22,7 +22,7 @@ touch "$base/node"
 mount --bind "$project" "$base/project"
 # Where others may not read what was cloned, they get a copy of what runs.
 as_nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
-if ! as_nobody test -r "$base/project/dist/cli/main.js" || ! as_nobody test -r "$base/project/node_modules/commander/package.json"; then
+if ! as_nobody test -r "$base/project/dist/bundle/lsnfs.js" || ! as_nobody test -r "$base/project/node_modules/commander/package.json"; then
   umount "$base/project"
   mkdir "$base/project/node_modules"
   cp -r "$project/dist" "$project/package.json" "$base/project"
@@ -120,7 +120,7 @@ export class UserWorld {
 
   /** The command line's entry, where every user may read it. */
   get command(): string {
-    return join(this.base, 'project', 'dist', 'cli', 'main.js');
+    return join(this.base, 'project', 'dist', 'bundle', 'lsnfs.js');
   }
 
   private async end(): Promise<void> {
