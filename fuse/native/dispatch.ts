@@ -38,6 +38,18 @@ export interface DispatcherOptions {
   readonly log: (message: string) => void;
 }
 
+interface Request {
+  readonly operation: Operation;
+  readonly thread: Thread;
+  readonly signal: Signal;
+  /** What the answer carries if it is an error. */
+  readonly failed: readonly unknown[];
+  readonly args: readonly unknown[];
+}
+
+/** For how long a removal may turn out to be part of a replacement: the time that a thread of libfuse takes to go on. */
+const REMOVAL_MS = 5;
+
 /** Sends the result: 0 or a number of bytes, or a negative errno, and what the operation answers besides. */
 type Answer = (result: number, ...payload: unknown[]) => void;
 /** Does the work; it answers, or throws, or sees to it that the answer is given later. */
@@ -51,6 +63,11 @@ export class Dispatcher {
   private readonly stat = new Uint32Array(STAT_WORDS);
   private readonly statWriter: StatWriter;
   private ended = false;
+  /** The thread whose removal was put off. */
+  private removingThread: Thread | undefined;
+  private removalTimer: NodeJS.Timeout | undefined;
+  /** Requests that wait until it is done. */
+  private readonly waiting: (() => void)[] = [];
 
   constructor(options: DispatcherOptions) {
     this.options = options;
@@ -60,7 +77,46 @@ export class Dispatcher {
 
   /** The mount is gone. What libfuse still asks for (it clears names away that it made up) is done already. */
   end(): void {
+    this.settle();
     this.ended = true;
+  }
+
+  /** Does the removal that was put off, if there is one, and goes on with who waits for it. */
+  settle(): void {
+    try {
+      this.operations.settle();
+    } catch (error) {
+      this.failure('unlink', error);
+    }
+    this.resume();
+  }
+
+  private resume(): void {
+    clearTimeout(this.removalTimer);
+    this.removingThread = undefined;
+    for (const request of this.waiting.splice(0)) request();
+  }
+
+  /** Whether a request waits until it is known what a removal is; one of the thread that removes says it. */
+  private waits(operation: Operation, thread: Thread, args: readonly unknown[]): boolean {
+    if (this.removingThread === undefined) return false;
+    if (this.removingThread !== thread) return true;
+    if (operation !== 'rename' || args[1] !== this.operations.removalPath) this.settle();
+    return false;
+  }
+
+  private rename(thread: Thread, path: string, newPath: string): void {
+    const { operations } = this;
+    if (operations.putOffRemoval(path, newPath)) {
+      this.removingThread = thread;
+      this.removalTimer = setTimeout(() => this.settle(), REMOVAL_MS);
+      return;
+    }
+    try {
+      operations.rename(path, newPath);
+    } finally {
+      if (this.removingThread !== undefined) this.resume();
+    }
   }
 
   /** What the native part calls. */
@@ -122,7 +178,9 @@ export class Dispatcher {
       link: this.plain('link', (path: string, newPath: string) => o.link(path, newPath)),
       unlink: this.plain('unlink', (path: string) => o.unlink(path)),
       rmdir: this.plain('rmdir', (path: string) => o.rmdir(path)),
-      rename: this.plain('rename', (path: string, newPath: string) => o.rename(path, newPath)),
+      rename: this.withThread('rename', (thread, path: string, newPath: string) =>
+        this.rename(thread, path, newPath),
+      ),
     };
   }
 
@@ -166,7 +224,7 @@ export class Dispatcher {
     const signal = this.options.addon.signal(operation);
     this.counts[operation] = 0;
     return (thread: Thread, _operation: number, ...args: never[]) =>
-      this.serve(operation, thread, signal, failed, (answer) =>
+      this.serve({ operation, thread, signal, failed, args }, (answer) =>
         work(answer, ...(args as unknown as Arguments)),
       );
   }
@@ -190,7 +248,7 @@ export class Dispatcher {
     const signal = this.options.addon.signal(operation);
     this.counts[operation] = 0;
     return (thread: Thread, _operation: number, ...args: never[]) =>
-      this.serve(operation, thread, signal, [], (answer) => {
+      this.serve({ operation, thread, signal, failed: [], args }, (answer) => {
         work(thread, ...(args as unknown as Arguments));
         answer(0);
       });
@@ -211,26 +269,26 @@ export class Dispatcher {
     const between = operation === 'read' || operation === 'write' ? [0] : [];
     return (thread: Thread, _operation: number, ...args: never[]) => {
       const { buffer } = args[at] as unknown as Buffer;
-      this.serve(operation, thread, signal, [...between, buffer], (answer) =>
+      this.serve({ operation, thread, signal, failed: [...between, buffer], args }, (answer) =>
         work((result) => answer(result, ...between, buffer), ...(args as unknown as Arguments)),
       );
     };
   }
 
   /** Has the work done and sees to it that there is one answer; see the module comment. */
-  private serve(
-    operation: Operation,
-    thread: Thread,
-    signal: Signal,
-    failed: readonly unknown[],
-    work: (answer: Answer) => void,
-  ): void {
+  private serve(request: Request, work: (answer: Answer) => void): void {
+    const { operation, thread, signal, failed, args } = request;
+    if (this.waits(operation, thread, args)) {
+      this.waiting.push(() => this.serve(request, work));
+      return;
+    }
     this.counts[operation]!++;
     let isAnswered = false;
     const answer: Answer = (result, ...payload) => {
       if (isAnswered) throw new Error('a second answer');
-      isAnswered = true;
+      // If it throws, it has not answered: the native part looks at what it is given first.
       signal(thread, result, ...(result < 0 ? failed : payload));
+      isAnswered = true;
     };
     try {
       if (this.ended) answer(operation === 'unlink' ? 0 : -ERRNO.ENOTCONN);
@@ -255,7 +313,10 @@ export class Dispatcher {
   }
 
   private answerWhenDurable(operation: Operation, answer: Answer, durable: Promise<void> | undefined): void {
-    if (durable === undefined) return answer(0);
+    if (durable === undefined) {
+      answer(0);
+      return;
+    }
     durable.then(
       () => answer(0),
       (error: unknown) => {

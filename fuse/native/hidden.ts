@@ -7,6 +7,11 @@
  * the new name leads to the inode for as long as libfuse uses it: nobody sees it in a listing, the file has no link, and
  * after a crash it is gone.
  *
+ * The same happens to an open file that another is renamed onto, just before that rename, and nothing tells the one from the
+ * other but that the same thread of libfuse comes with the rename next. So the removal is put off until that thread says
+ * what it is, or for a few milliseconds; nobody else is answered meanwhile (dispatch.ts). A file that replaces an open one does so in
+ * one transaction, and its name leads to the one or the other at any time.
+ *
  * What has to stay is the directory: without it libfuse makes no path of the name, and the program could read no more.
  */
 const HIDDEN_NAME = /^\.fuse_hidden[0-9a-f]{16}$/;

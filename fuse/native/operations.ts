@@ -101,6 +101,8 @@ export class Operations {
   readonly files = new OpenFiles();
   readonly paths: Paths;
   private readonly hidden = new HiddenFiles();
+  /** The entry of an open file that is about to be removed or replaced. */
+  private removal: { readonly path: string; readonly parent: number; readonly name: Buffer } | undefined;
   private readonly options: OperationsOptions;
   private readonly volume: Volume;
   private readonly caller: Caller;
@@ -206,11 +208,9 @@ export class Operations {
   }
 
   rename(path: string, newPath: string): void {
+    // What a removal was put off for: the open file goes by being replaced, or stays if this fails.
+    if (this.removal?.path === newPath) this.removal = undefined;
     const from = this.paths.presentEntry(path);
-    if (from.door === undefined && this.hide(from, newPath)) {
-      this.files.moved(path, newPath);
-      return;
-    }
     const to = this.paths.newEntry(newPath);
     requireSameDoor(from.door, to.door);
     this.refuseInUse(to);
@@ -218,16 +218,34 @@ export class Operations {
     this.files.moved(path, newPath);
   }
 
-  /** A file that is open is removed, for which libfuse gives it a name of its own (see hidden.ts). Returns whether it is that. */
-  private hide({ fileSystem, parent, name }: Entry, newPath: string): boolean {
+  /**
+   * Whether a rename is that of an open file which is removed or about to be replaced (see hidden.ts). If so it is put off until
+   * `settle`, or a rename to the path. @throws EROFS when the store takes no changes
+   */
+  putOffRemoval(path: string, newPath: string): boolean {
     const newName = newPath.slice(newPath.lastIndexOf('/') + 1);
     if (!isHiddenName(newName)) return false;
+    const { fileSystem, door, parent, name } = this.paths.presentEntry(path);
     const found = fileSystem.lookup(ROOT_CALLER, parent, name);
-    if (found === undefined || !this.files.isOpen(found.inode)) return false;
-    const { inode } = found;
-    fileSystem.unlink(this.caller, parent, name);
-    this.hidden.add(newName, inode, parent);
+    if (door !== undefined || found === undefined || !this.files.isOpen(found.inode)) return false;
+    if (fileSystem.readOnly) throw new PosixError('EROFS');
+    this.removal = { path, parent, name };
+    this.hidden.add(newName, found.inode, parent);
+    this.files.moved(path, newPath);
     return true;
+  }
+
+  /** Where something is about to be removed, or undefined. */
+  get removalPath(): string | undefined {
+    return this.removal?.path;
+  }
+
+  /** Does the removal that was put off. */
+  settle(): void {
+    if (this.removal === undefined) return;
+    const { parent, name } = this.removal;
+    this.removal = undefined;
+    this.volume.live.unlink(this.caller, parent, name);
   }
 
   /** @throws PosixError EBUSY for a directory that a file was removed from which is still open */

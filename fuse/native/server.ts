@@ -149,7 +149,6 @@ function libfuseOptions({ store, readOnly, allowOther, options }: MountOptions):
     'nonempty',
     'use_ino',
     'big_writes',
-    'atomic_o_trunc',
     `entry_timeout=${ENTRY_SECONDS}`,
     // Two names of a file are two files to libfuse and the kernel, and what changes by one of them is not known of the other.
     'attr_timeout=0',
@@ -258,6 +257,7 @@ class NativeServer implements MountHandle {
     if (this.finished) throw new LsnfsError('STORE_CLOSED', `${this.mountpoint} is not mounted any more`);
     if (typeof args !== 'object' || args === null)
       throw new LsnfsError('INVALID_INPUT', 'arguments are an object');
+    this.dispatcher.settle();
     const result = await executeOperation(this.database, name as OperationName, args as JsonObject);
     // The kernel is to know of what the command changed before anybody hears that it is done.
     await this.told;
