@@ -26,7 +26,8 @@ export const NATIVE_LOSSES = {
   /** Between a lookup and what follows it the name may come to mean another file, and libfuse has no name for the first any more. */
   replacedNames: 'a name may be missing for a moment while a file is renamed onto it',
   /** What has lost its name is only known to libfuse if it is an open file, and then below the directory where it was. */
-  nameless: 'a removed directory cannot be used, nor a directory be removed while a file that was removed from it is open',
+  nameless:
+    'a removed directory cannot be used, nor a directory be removed while a file that was removed from it is open',
   /** RENAME2 is not in the protocol. */
   renameFlags: 'no flags of renameat2',
   /** There is no TMPFILE in the protocol. */
