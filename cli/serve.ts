@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ShownOwner } from '../fuse/messages.ts';
 import { abortConnection } from '../fuse/mount.ts';
 import type { MountedDatabaseOptions } from '../fuse/mounted-database.ts';
+import { NATIVE_LOSSES } from '../fuse/native/capabilities.ts';
 import { startNativeMount } from '../fuse/native/server.ts';
 import { type MountHandle, startMount } from '../fuse/server.ts';
 import { LsnfsError } from '../src/errors.ts';
@@ -92,12 +93,18 @@ function start(options: ServeOptions, log: Log): Promise<MountHandle> {
 }
 
 /** Performs an operation on the store thread, on what programs see at this moment. */
-async function execute(handle: MountHandle, operation: string, args: JsonObject): Promise<unknown> {
+async function execute(
+  handle: MountHandle,
+  binding: Binding,
+  operation: string,
+  args: JsonObject,
+): Promise<unknown> {
   if (needsFlushedMount(operation, args)) await handle.flushKernelCaches();
   if (looksAtLeases(operation, args)) await handle.dropIdleDoors();
   const result = await handle.execute(operation, args);
   if (operation !== 'status' || !isJsonObject(result)) return result;
-  return { ...result, mountpoint: handle.mountpoint, pid: process.pid };
+  const lacks = binding === 'fuse-native' ? Object.keys(NATIVE_LOSSES) : [];
+  return { ...result, mountpoint: handle.mountpoint, pid: process.pid, binding, lacks };
 }
 
 /**
@@ -191,7 +198,7 @@ export async function serveMount(
     const mount = handle;
     control = await startControlServer({
       storePath: options.storePath,
-      execute: (operation, args) => execute(mount, operation, args),
+      execute: (operation, args) => execute(mount, options.binding ?? 'kernel', operation, args),
       onUnexpectedError: (error, operation) => log(`${operation}: ${describe(error)}`),
     });
     log(`mounted ${options.storePath} on ${mount.mountpoint}`);

@@ -21,6 +21,7 @@ import type { JsonObject } from '../../src/plugin/control-protocol.ts';
 import { type Database, openServed } from '../../src/plugin/database.ts';
 import { executeOperation, type OperationName } from '../../src/plugin/operations.ts';
 import { ThreadedLog } from '../../src/wal/threaded-log.ts';
+import { closeAtExec } from '../descriptor-passing.ts';
 import type { ShownOwner } from '../messages.ts';
 import {
   abortConnection,
@@ -221,6 +222,7 @@ class NativeServer implements MountHandle {
     if (this.descriptor < 0) throw new LsnfsError('IO', 'libfuse has mounted, and has no descriptor for it');
     this.connection = mountAt(this.mountpoint)?.deviceMinor ?? -1;
     this.timer = setInterval(this.look, END_POLL_MS);
+    await this.keepDescriptorPrivate();
     if (!this.isReady) await this.untilReady();
     if (this.connection >= 0) setReadahead(this.connection, READAHEAD_KIBIBYTES);
     this.notifier = new Notifier(this.descriptor);
@@ -228,6 +230,15 @@ class NativeServer implements MountHandle {
     this.database.volume.onSnapshotChange((name) =>
       this.tell([invalidateEntry(0, FUSE_ROOT_ID, Buffer.from(`@${name}`))]),
     );
+  }
+
+  /** Programs that this process starts would keep the connection alive after its end, with nobody who answers. */
+  private async keepDescriptorPrivate(): Promise<void> {
+    try {
+      await closeAtExec(this.descriptor);
+    } catch (error) {
+      this.log(`programs that the server starts inherit its descriptor of ${FUSE_DEVICE}: ${String(error)}`);
+    }
   }
 
   private async untilReady(): Promise<void> {
