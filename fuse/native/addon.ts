@@ -125,6 +125,13 @@ function loadNativePart(): NativePart {
   }
 }
 
+/** What may be in the way. What fusermount says is lost: Node lets no program of others have its standard error. */
+function mountAdvice(): string {
+  if (process.geteuid?.() === 0)
+    return 'what it said is in the log; mounting needs /dev/fuse and the capability SYS_ADMIN';
+  return 'for other users than root it needs fusermount (Debian package fuse3), a directory that is theirs, a /dev/fuse that they may open, and, with --allow-other, the line user_allow_other in /etc/fuse.conf';
+}
+
 /** A mount that libfuse serves. */
 export interface NativeMount {
   /** Lets the process end: the native part keeps it alive until this is called. To be called once. */
@@ -180,9 +187,8 @@ export class Addon {
     try {
       native.fuse_native_mount(mountpoint, list, session, states, allocate, table, implemented);
     } catch (error) {
-      throw refused(
-        `libfuse could not mount at ${mountpoint} (${error instanceof Error ? error.message : String(error)}); what it said is in the log`,
-      );
+      const why = error instanceof Error ? error.message : String(error);
+      throw refused(`libfuse could not mount at ${mountpoint} (${why}); ${mountAdvice()}`);
     }
     return { release: () => native.fuse_native_unmount(mountpoint, session) };
   }

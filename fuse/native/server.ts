@@ -12,7 +12,7 @@
  * come through the mount the names at its root are taken back, and with them all that is below; files that are open are opened
  * once more, which makes the kernel drop what it has of their content.
  */
-import { readdirSync, readlinkSync } from 'node:fs';
+import { constants, readdirSync, readlinkSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join, resolve as resolvePath } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -51,6 +51,8 @@ const READAHEAD_KIBIBYTES = 1024;
 const ENTRY_SECONDS = 1;
 /** Files that are opened through the mount at the same time; the thread pool has four threads. */
 const OPENS_AT_ONCE = 2;
+/** For files that are opened only to be closed. */
+const OPEN_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW;
 /** How long libfuse may take from the mount to its first request. */
 const READY_WITHIN_MS = 20_000;
 
@@ -146,8 +148,8 @@ function libfuseOptions({ store, readOnly, allowOther, options }: MountOptions):
     ...(allowOther === true ? ['allow_other'] : []),
     readOnly === true ? 'ro' : 'rw',
     ...(options ?? []),
-    // Whether the directory is empty was looked at.
-    'nonempty',
+    // Whether the directory is empty was looked at. For other users than root fusermount mounts, which does not know the option.
+    ...(process.geteuid!() === 0 ? ['nonempty'] : []),
     'use_ino',
     'big_writes',
     `entry_timeout=${ENTRY_SECONDS}`,
@@ -325,7 +327,8 @@ class NativeServer implements MountHandle {
   private async openSome(paths: string[]): Promise<void> {
     for (let path = paths.pop(); path !== undefined; path = paths.pop()) {
       try {
-        const file = await open(join(this.mountpoint, path), 'r');
+        // Whatever else has the path by now: it is not waited for.
+        const file = await open(join(this.mountpoint, path), OPEN_FLAGS);
         try {
           await file.stat();
         } finally {
@@ -362,6 +365,7 @@ class NativeServer implements MountHandle {
     await this.notifier?.end();
     this.dispatcher.end();
     try {
+      await this.removeDead();
       this.operations.end();
       await this.database.close();
       this.settle.resolve();
@@ -370,6 +374,13 @@ class NativeServer implements MountHandle {
     } finally {
       this.native?.release();
     }
+  }
+
+  /** An aborted connection leaves its mount behind, which answers nobody. */
+  private async removeDead(): Promise<void> {
+    if (this.connection < 0 || mountAt(this.mountpoint)?.deviceMinor !== this.connection) return;
+    this.log(`the connection of ${this.mountpoint} was aborted`);
+    await unmount(this.mountpoint, { lazy: true }).catch((error) => this.log(String(error)));
   }
 
   private abort(): void {
