@@ -2,11 +2,15 @@
  * The conformance suite through a mount of the binding fuse-native, by real system calls. Needs root, /dev/fuse, python3,
  * and fuse-native with its library. A case that needs what the binding lacks must fail: otherwise it lacks less than it says.
  */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import test from 'ava';
 import { NATIVE_LOSSES, type NativeLoss } from '../../fuse/native/capabilities.ts';
+import { projectDirectory } from '../helpers/compare-file-systems.ts';
 import { MountedStore } from '../helpers/mounted-store.ts';
 import { NO_NATIVE_REASON } from '../helpers/native-binding.ts';
 import { hasSyscallDriver, SyscallDriver } from '../helpers/syscall-driver.ts';
+import { listSystemCases } from '../helpers/system-cases.ts';
 import { ConformanceFailure, codeOf } from './conformance/case.ts';
 import { conformanceCases } from './conformance/index.ts';
 import type { Feature } from './conformance/posix.ts';
@@ -76,3 +80,32 @@ async function failsToRun(run: () => Promise<void>): Promise<boolean> {
     throw error;
   }
 }
+
+/** How many of the names there are of each area, as "content 3, names 2". */
+function countAreas(names: readonly string[]): string {
+  const counts = new Map<string, number>();
+  for (const name of names) {
+    const [area = ''] = name.split(/[.:]/);
+    counts.set(area, (counts.get(area) ?? 0) + 1);
+  }
+  return [...counts].map(([area, count]) => `${area} ${count}`).join(', ');
+}
+
+const documentTest = hasSyscallDriver() ? test : test.skip;
+documentTest('docs/MOUNT.md has what the binding lacks, with the cases that need it', async (t) => {
+  const systemCases = await listSystemCases({ long: false, timeoutMs: 60_000 });
+  const expected = Object.keys(NATIVE_LOSSES).map((loss) => {
+    const names = [
+      ...conformanceCases.filter(({ needs }) => (needs as string[]).includes(loss)),
+      ...systemCases.filter(({ needs }) => needs.includes(loss)),
+    ].map(({ name }) => name);
+    return `\`${loss}\`: ${countAreas(names)}`;
+  });
+  const text = readFileSync(join(projectDirectory(), 'docs/MOUNT.md'), 'utf8');
+  const section = /^## The two bindings$([\s\S]*?)(?=^## )/m.exec(text)?.[1] ?? '';
+  const rows = [...section.matchAll(/^\| (`\w+`) \|.*\| ([^|]*[^| ]) +\|$/gm)];
+  t.deepEqual(
+    rows.map(([, loss, cases]) => `${loss}: ${cases}`),
+    expected,
+  );
+});
