@@ -29,7 +29,7 @@ function wide(low: number, high: number): number {
 }
 
 export interface DispatcherOptions {
-  readonly addon: Addon;
+  readonly addon: Pick<Addon, 'signal'>;
   readonly operations: Operations;
   readonly shownOwner: ShownOwner;
   /** Called when the mount answers: the kernel and libfuse have agreed on how they speak. */
