@@ -12,6 +12,8 @@
  * what it is, or for a few milliseconds; nobody else is answered meanwhile (dispatch.ts). A file that replaces an open one does so in
  * one transaction, and its name leads to the one or the other at any time.
  *
+ * A program that renames an open file to such a name itself removes it by that; it could have removed it as well.
+ *
  * What has to stay is the directory: without it libfuse makes no path of the name, and the program could read no more.
  */
 const HIDDEN_NAME = /^\.fuse_hidden[0-9a-f]{16}$/;

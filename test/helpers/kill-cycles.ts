@@ -49,7 +49,7 @@ export class Writers {
   private readonly programs: PythonProgram[];
 
   /** `options`: of records.py. */
-  constructor(where: MountedStore, random: Random, ...options: 'no-mappings'[]) {
+  constructor(where: MountedStore, random: Random, ...options: 'small-requests'[]) {
     this.programs = WRITERS.map((writer) => {
       const directory = `${where.mountpoint}/writer-${writer}`;
       const words = [
@@ -138,7 +138,7 @@ export class KillCycles {
   private startMs = 400;
 
   /** `where` is not mounted. */
-  constructor(where: MountedStore, random: Random, ...options: 'no-mappings'[]) {
+  constructor(where: MountedStore, random: Random, ...options: 'small-requests'[]) {
     this.where = where;
     this.random = random;
     this.writers = new Writers(where, random, ...options);
