@@ -8,6 +8,10 @@ import { LsnfsError } from '../src/errors.ts';
 import { parseDuration } from './arguments.ts';
 import { UsageError } from './failure.ts';
 
+/** Who speaks with the kernel: lsnfs itself (fuse/server.ts), or libfuse 2 (fuse/native/server.ts). */
+export const BINDINGS = ['kernel', 'fuse-native'] as const;
+export type Binding = (typeof BINDINGS)[number];
+
 export interface MountOptionValues {
   readOnly?: boolean;
   allowOther?: boolean;
@@ -15,6 +19,7 @@ export interface MountOptionValues {
   plugins?: boolean;
   snapdir?: 'hidden' | 'visible';
   commitIntervalMs?: number;
+  binding?: Binding;
   /** Whom all files are shown to belong to. */
   uid?: number;
   gid?: number;
@@ -72,6 +77,12 @@ const VALUES: Readonly<Record<string, Take>> = {
     if (value !== 'hidden' && value !== 'visible')
       throw new UsageError(`the option snapdir is hidden or visible, not '${value}'`);
     values.snapdir = value;
+  },
+  binding: (values, value) => {
+    const binding = BINDINGS.find((name) => name === value);
+    if (binding === undefined)
+      throw new UsageError(`the option binding is ${BINDINGS.join(' or ')}, not '${value}'`);
+    values.binding = binding;
   },
   commit_interval: (values, value) => {
     values.commitIntervalMs = parseDuration(value);

@@ -10,12 +10,15 @@ import { databaseModule } from '../fuse/database-module.ts';
 import type { ShownOwner } from '../fuse/messages.ts';
 import { abortConnection } from '../fuse/mount.ts';
 import type { MountedDatabaseOptions } from '../fuse/mounted-database.ts';
+import { NATIVE_LOSSES } from '../fuse/native/capabilities.ts';
+import { startNativeMount } from '../fuse/native/server.ts';
 import { type MountHandle, startMount } from '../fuse/server.ts';
 import { LsnfsError } from '../src/errors.ts';
 import { connectToStore } from '../src/plugin/control-client.ts';
 import { isJsonObject, type JsonObject } from '../src/plugin/control-protocol.ts';
 import { type ControlServer, startControlServer } from '../src/plugin/control-server.ts';
 import { looksAtLeases, needsFlushedMount } from '../src/plugin/operations.ts';
+import type { Binding } from './mount-options.ts';
 
 /** How long a store that is in use, but not served, is waited for. */
 const IN_USE_PATIENCE_MS = 5000;
@@ -28,6 +31,8 @@ export interface ServeOptions {
   readonly allowOther: boolean;
   readonly nonEmpty: boolean;
   readonly snapdir: 'hidden' | 'visible';
+  /** Default: "kernel". */
+  readonly binding?: Binding;
   readonly commitIntervalMs?: number;
   /** Instead of what the store's settings say. */
   readonly atime?: 'relatime' | 'noatime';
@@ -62,13 +67,38 @@ function databaseOptions(options: ServeOptions): MountedDatabaseOptions {
   };
 }
 
+/** Mounts by the binding that was chosen. */
+function start(options: ServeOptions, log: Log): Promise<MountHandle> {
+  const common = {
+    store: options.storePath,
+    mountpoint: options.mountpoint,
+    readOnly: options.readOnly,
+    allowOther: options.allowOther,
+    nonEmpty: options.nonEmpty,
+    options: options.flags,
+    shownOwner: options.shownOwner,
+    snapdirVisible: options.snapdir === 'visible',
+    databaseOptions: databaseOptions(options),
+    log,
+  };
+  return options.binding === 'fuse-native'
+    ? startNativeMount(common)
+    : startMount({ ...common, databaseModule: databaseModule() });
+}
+
 /** Performs an operation on the store thread, on what programs see at this moment. */
-async function execute(handle: MountHandle, operation: string, args: JsonObject): Promise<unknown> {
+async function execute(
+  handle: MountHandle,
+  binding: Binding,
+  operation: string,
+  args: JsonObject,
+): Promise<unknown> {
   if (needsFlushedMount(operation, args)) await handle.flushKernelCaches();
   if (looksAtLeases(operation, args)) await handle.dropIdleDoors();
   const result = await handle.execute(operation, args);
   if (operation !== 'status' || !isJsonObject(result)) return result;
-  return { ...result, mountpoint: handle.mountpoint, pid: process.pid };
+  const lacks = binding === 'fuse-native' ? Object.keys(NATIVE_LOSSES) : [];
+  return { ...result, mountpoint: handle.mountpoint, pid: process.pid, binding, lacks };
 }
 
 /**
@@ -151,21 +181,9 @@ export async function serveMount(
   // The terminal where it was started may go.
   process.on('SIGHUP', () => {});
   handle = await whenNotInUse(options.storePath, () =>
-    startMount({
-      store: options.storePath,
-      mountpoint: options.mountpoint,
-      readOnly: options.readOnly,
-      allowOther: options.allowOther,
-      nonEmpty: options.nonEmpty,
-      options: options.flags,
-      shownOwner: options.shownOwner,
-      snapdirVisible: options.snapdir === 'visible',
-      databaseModule: databaseModule(),
-      databaseOptions: databaseOptions(options),
-      log: (message) => {
-        log(message);
-        if (!isReady) notice(message);
-      },
+    start(options, (message) => {
+      log(message);
+      if (!isReady) notice(message);
     }),
   );
   let control: ControlServer | undefined;
@@ -174,7 +192,7 @@ export async function serveMount(
     const mount = handle;
     control = await startControlServer({
       storePath: options.storePath,
-      execute: (operation, args) => execute(mount, operation, args),
+      execute: (operation, args) => execute(mount, options.binding ?? 'kernel', operation, args),
       onUnexpectedError: (error, operation) => log(`${operation}: ${describe(error)}`),
     });
     log(`mounted ${options.storePath} on ${mount.mountpoint}`);

@@ -3,6 +3,8 @@
  *
  * Node can send and receive none. koffi, which calls functions of the C library, can: three of them are called here,
  * once a mount. koffi is an optional dependency: who mounts as root does not need it.
+ *
+ * libfuse opens a descriptor that programs inherit which this process starts; with koffi it is closed to them.
  */
 import { closeSync } from 'node:fs';
 import { LsnfsError, systemErrorCode } from '../src/errors.ts';
@@ -16,6 +18,8 @@ const MSG_DONTWAIT = 0x40;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
 /** Room for control messages: one descriptor takes 24 bytes. */
 const CONTROL_BYTES = 64;
 
@@ -80,11 +84,31 @@ export async function openDescriptorSocket(): Promise<DescriptorSocket> {
   };
 }
 
-async function loadKoffi(): Promise<Koffi> {
+/**
+ * Sees to it that programs which this process starts do not inherit a descriptor. Returns whether it could be done: not
+ * without koffi.
+ */
+export async function closeAtExec(descriptor: number): Promise<boolean> {
+  let koffi: Koffi;
+  try {
+    koffi = await importKoffi();
+  } catch (error) {
+    if (systemErrorCode(error) !== 'ERR_MODULE_NOT_FOUND') throw error;
+    return false;
+  }
+  const fcntl = koffi.load(null).func('fcntl', 'int', ['int', 'int', 'int']);
+  return fcntl(descriptor, F_SETFD, FD_CLOEXEC) === 0;
+}
+
+async function importKoffi(): Promise<Koffi> {
   // Not a literal, so that the compiler does not look for the package.
   const name: string = 'koffi';
+  return ((await import(name)) as { default: Koffi }).default;
+}
+
+async function loadKoffi(): Promise<Koffi> {
   try {
-    return ((await import(name)) as { default: Koffi }).default;
+    return await importKoffi();
   } catch (error) {
     const why =
       systemErrorCode(error) === 'ERR_MODULE_NOT_FOUND'

@@ -31,6 +31,9 @@ const PROGRAMS = [
   { program: 'unshare', package: 'util-linux', forTests: true },
 ];
 
+/** The libraries likewise, of which the tests alone have need: without it the binding fuse-native is not tested. */
+const LIBRARIES = [{ library: 'libfuse.so.2', package: 'libfuse2', architecture: 'x64' }];
+
 /** Ends the set-up with a sentence for people. */
 export class SetUpError extends Error {}
 
@@ -59,6 +62,12 @@ export function isInstalled(program) {
     '/bin',
   ];
   return directories.some((directory) => directory !== '' && existsSync(join(directory, program)));
+}
+
+/** @param {string} library */
+function isLibraryInstalled(library) {
+  const directories = ['/lib', '/usr/lib', '/lib64', '/usr/lib64', '/lib/x86_64-linux-gnu', '/usr/local/lib'];
+  return directories.some((directory) => existsSync(join(directory, library)));
 }
 
 /**
@@ -124,9 +133,15 @@ function aptGet(args) {
 /** @param {boolean} forTests */
 function installSystemPackages(forTests) {
   const missing = PROGRAMS.filter((entry) => (forTests || !entry.forTests) && !isInstalled(entry.program));
-  if (missing.length === 0) return;
-  const packages = missing.flatMap((entry) => entry.package.split(' '));
-  const programs = missing.map((entry) => entry.program).join(', ');
+  const missingLibraries = LIBRARIES.filter(
+    ({ library, architecture }) => forTests && process.arch === architecture && !isLibraryInstalled(library),
+  );
+  if (missing.length + missingLibraries.length === 0) return;
+  const packages = [...missing, ...missingLibraries].flatMap((entry) => entry.package.split(' '));
+  const programs = [
+    ...missing.map((entry) => entry.program),
+    ...missingLibraries.map((entry) => entry.library),
+  ].join(', ');
   if (!isInstalled('apt-get')) {
     say(`${programs} not found: please install them; what needs them is left out`);
     return;

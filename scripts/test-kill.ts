@@ -1,10 +1,11 @@
 /**
- * `npm run test:kill -- [--cycles 100] [--seed N] [--load MS]`: the long run of test/helpers/kill-cycles.ts.
+ * `npm run test:kill -- [--cycles 100] [--seed N] [--load MS] [--binding fuse-native]`: the long run of test/helpers/kill-cycles.ts.
  *
  * A line of progress for each ten cycles, a summary at the end. Stops at the first cycle that finds something, says what,
  * and ends with status 1; the same seed makes the same plan of settings, loads and kills again.
  */
 import { parseArgs } from 'node:util';
+import { BINDINGS } from '../cli/mount-options.ts';
 import { KILL_SEGMENT_SIZE, KillCycles } from '../test/helpers/kill-cycles.ts';
 import { MountedStore } from '../test/helpers/mounted-store.ts';
 import { Random } from '../test/helpers/random.ts';
@@ -15,6 +16,7 @@ const { values } = parseArgs({
     cycles: { type: 'string', default: '100' },
     seed: { type: 'string', default: String(Math.floor(Math.random() * 2 ** 31)) },
     load: { type: 'string', default: '1200' },
+    binding: { type: 'string', default: 'kernel' },
   },
 });
 
@@ -27,6 +29,8 @@ function wholeNumber(name: 'cycles' | 'seed' | 'load'): number {
 const cycles = wholeNumber('cycles');
 const seed = wholeNumber('seed');
 const loadMs = Math.max(1, wholeNumber('load'));
+const binding = BINDINGS.find((name) => name === values.binding);
+if (binding === undefined) throw new Error(`--binding is ${BINDINGS.join(' or ')}, not '${values.binding}'`);
 /** The whole store is checked after every so many cycles. */
 const CHECK_EVERY = 5;
 const start = performance.now();
@@ -46,8 +50,9 @@ let run: KillCycles | undefined;
 try {
   say(`${cycles} cycles, seed ${seed}`);
   const owner = { teardown: (work: () => unknown) => void teardowns.push(work) };
-  const where = await MountedStore.createUnmounted(owner, { segmentSize: KILL_SEGMENT_SIZE });
-  run = new KillCycles(where, new Random(seed));
+  const where = await MountedStore.createUnmounted(owner, { segmentSize: KILL_SEGMENT_SIZE, binding });
+  const options = binding === 'kernel' ? [] : (['small-requests'] as const);
+  run = new KillCycles(where, new Random(seed), ...options);
   const { summary, writers } = run;
   for (let cycle = 1; cycle <= cycles && problems.length === 0; cycle++) {
     problems = await run.cycle({ check: cycle % CHECK_EVERY === 0, loadMs });
@@ -79,6 +84,6 @@ for (const problem of problems) say(problem);
 say(
   problems.length === 0
     ? 'nothing was lost'
-    : `failed; again: npm run test:kill -- --cycles ${cycles} --seed ${seed}`,
+    : `failed; again: npm run test:kill -- --cycles ${cycles} --seed ${seed}${binding === 'kernel' ? '' : ` --binding ${binding}`}`,
 );
 process.exitCode = problems.length === 0 ? 0 : 1;

@@ -5,7 +5,7 @@ import { listMounts } from '../../fuse/mountinfo.ts';
 import { parseDuration } from '../arguments.ts';
 import { jsonOption } from '../command.ts';
 import { UsageError } from '../failure.ts';
-import { parseGroup, parseMountOptions, parseUser } from '../mount-options.ts';
+import { BINDINGS, type Binding, parseGroup, parseMountOptions, parseUser } from '../mount-options.ts';
 import { startDaemon } from '../mounting.ts';
 import { formatTable, printJson, printLine, write } from '../output.ts';
 import { logTo, type ServeOptions, serveMount } from '../serve.ts';
@@ -20,6 +20,7 @@ interface Options {
   commitInterval?: number;
   uid?: number;
   gid?: number;
+  binding?: Binding;
   plugins?: boolean;
   options: string[];
   sloppy?: boolean;
@@ -45,6 +46,12 @@ export function register(program: Command): void {
       '--commit-interval <time>',
       'how long what nobody synced may stay volatile, as 500ms, 1s or 2m',
       parseDuration,
+    )
+    .addOption(
+      new Option(
+        '--binding <name>',
+        'how the mount is served: "kernel" needs no native code, "fuse-native" is libfuse 2 (default: "kernel")',
+      ).choices(BINDINGS),
     )
     .option('--uid <user>', "show all files as this user's, whoever owns them in the store", parseUser)
     .option('--gid <group>', "show all files as this group's", parseGroup)
@@ -89,6 +96,7 @@ function serveOptions(storePath: string, mountpoint: string, options: Options): 
     allowOther: options.allowOther ?? listed.allowOther ?? false,
     nonEmpty: options.nonempty ?? listed.nonEmpty ?? false,
     snapdir: options.snapdir ?? listed.snapdir ?? 'hidden',
+    binding: options.binding ?? listed.binding ?? 'kernel',
     allowPlugins: options.plugins ?? listed.plugins ?? false,
     flags: listed.flags,
     shownOwner: { ...(uid !== undefined && { uid }), ...(gid !== undefined && { gid }) },

@@ -25,6 +25,9 @@ interface Status {
   /** Why the store takes no more changes. */
   readonly failure?: string | null;
   readonly delayed?: string | null;
+  /** Who serves the mount, and what it cannot do by that (docs/MOUNT.md). */
+  readonly binding?: string;
+  readonly lacks?: readonly string[];
   /** Not known of an older daemon. */
   readonly scrub?: ScrubSummary;
 }
@@ -63,6 +66,8 @@ function formatStatus(status: Status): string {
     ['Scrub', scrubText(status.scrub)],
     ['Pages', `${status.pages.total} of ${status.pageSize} bytes, ${status.pages.free} free`],
   ];
+  if (status.lacks !== undefined && status.lacks.length > 0)
+    rows.push(['Binding', `${status.binding}, without ${status.lacks.join(', ')}`]);
   if (status.failure != null) rows.push(['Failed', status.failure]);
   if (status.delayed != null) rows.push(['Checkpoints', `wait: ${status.delayed}`]);
   return rows.map(([name, value]) => `${`${name}:`.padEnd(12)}${visible(value)}\n`).join('');

@@ -48,10 +48,18 @@ export class Writers {
   readonly totals = { steps: 0, acknowledgements: 0, verified: 0, pastStates: 0, lost: 0 };
   private readonly programs: PythonProgram[];
 
-  constructor(where: MountedStore, random: Random) {
+  /** `options`: of records.py. */
+  constructor(where: MountedStore, random: Random, ...options: 'small-requests'[]) {
     this.programs = WRITERS.map((writer) => {
       const directory = `${where.mountpoint}/writer-${writer}`;
-      const words = [scriptPath('records.py'), directory, where.store, String(writer), String(random.next())];
+      const words = [
+        scriptPath('records.py'),
+        directory,
+        where.store,
+        String(writer),
+        String(random.next()),
+        ...options,
+      ];
       return new PythonProgram(words, '/');
     });
   }
@@ -130,10 +138,10 @@ export class KillCycles {
   private startMs = 400;
 
   /** `where` is not mounted. */
-  constructor(where: MountedStore, random: Random) {
+  constructor(where: MountedStore, random: Random, ...options: 'small-requests'[]) {
     this.where = where;
     this.random = random;
-    this.writers = new Writers(where, random);
+    this.writers = new Writers(where, random, ...options);
   }
 
   /** Runs one cycle. Returns what is wrong, a paragraph each. */

@@ -61,6 +61,8 @@ export interface MountedStoreOptions {
   readonly segmentSize?: number;
   /** Prepares the file system that the store is to lie on, before it is made; `base/disk` is its directory. */
   readonly prepareDisk?: string;
+  /** Of all its mounts. Default: the command's own. */
+  readonly binding?: 'kernel' | 'fuse-native';
 }
 
 /** Who runs a test: AVA, or a script of its own. */
@@ -87,6 +89,8 @@ export class MountedStore {
   /** What the log may hold beside the usual. */
   expectsStackTraces = false;
   private readonly guardian: ChildProcess;
+  /** Options of every mount. */
+  private mountOptions: readonly string[] = [];
 
   /** A mounted store that is verified and removed at the end of the test. */
   static async create(t: Owner, options: MountedStoreOptions = {}): Promise<MountedStore> {
@@ -98,6 +102,7 @@ export class MountedStore {
   /** The same, not mounted yet. */
   static async createUnmounted(t: Owner, options: MountedStoreOptions = {}): Promise<MountedStore> {
     const mounted = new MountedStore();
+    if (options.binding !== undefined) mounted.mountOptions = ['--binding', options.binding];
     t.teardown(() => mounted.cleanUp());
     // Teardowns run in reverse: verified before it is removed, also when the test failed.
     t.teardown(async () => {
@@ -137,7 +142,14 @@ export class MountedStore {
 
   /** Mounts. Returns what the command said beside that. */
   async mount(...options: string[]): Promise<string> {
-    const outcome = await lsnfs('mount', this.store, this.mountpoint, '--json', ...options);
+    const outcome = await lsnfs(
+      'mount',
+      this.store,
+      this.mountpoint,
+      '--json',
+      ...this.mountOptions,
+      ...options,
+    );
     this.succeed(outcome);
     this.adopt((JSON.parse(outcome.stdout) as { pid: number }).pid);
     return outcome.stderr;
@@ -155,7 +167,7 @@ export class MountedStore {
    */
   startForeground(prefix: readonly string[] = []): ForegroundMount {
     const words = [...prefix, process.execPath, COMMAND];
-    words.push('mount', this.store, this.mountpoint, '--foreground', '--json');
+    words.push('mount', this.store, this.mountpoint, '--foreground', '--json', ...this.mountOptions);
     const log = openSync(join(this.store, 'lsnfs.log'), 'a', 0o600);
     const child = spawn(words[0]!, words.slice(1), { cwd: '/', stdio: ['ignore', 'pipe', log] });
     closeSync(log);

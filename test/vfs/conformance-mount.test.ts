@@ -13,9 +13,10 @@ import { checkFileSystem } from '../../src/vfs/check.ts';
 import { canMount, type MountDirectories, mountDirectories, NO_MOUNT_REASON } from '../helpers/mounting.ts';
 import { hasSyscallDriver, SyscallDriver } from '../helpers/syscall-driver.ts';
 import { conformanceCases } from './conformance/index.ts';
-import type { Feature } from './conformance/posix.ts';
+import { COMMON_FEATURES, type Feature } from './conformance/posix.ts';
 
 const FEATURES: ReadonlySet<Feature> = new Set([
+  ...COMMON_FEATURES,
   'identities',
   'acl',
   'trusted',

@@ -8,10 +8,11 @@ import { join } from 'node:path';
 import test from 'ava';
 import { hasSyscallDriver, SyscallDriver } from '../helpers/syscall-driver.ts';
 import { conformanceCases } from './conformance/index.ts';
-import type { Feature } from './conformance/posix.ts';
+import { COMMON_FEATURES, type Feature } from './conformance/posix.ts';
 
 const EXT4_MAGIC = 0xef53;
 const FEATURES: ReadonlySet<Feature> = new Set([
+  ...COMMON_FEATURES,
   'identities',
   'acl',
   'trusted',

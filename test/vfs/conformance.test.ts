@@ -5,9 +5,10 @@ import { LiveFileSystem } from '../../src/vfs/live-file-system.ts';
 import { FakeLiveState } from '../helpers/fake-live-state.ts';
 import { InProcessPosix } from '../helpers/in-process-posix.ts';
 import { conformanceCases } from './conformance/index.ts';
-import type { Feature } from './conformance/posix.ts';
+import { COMMON_FEATURES, type Feature } from './conformance/posix.ts';
 
 const FEATURES: ReadonlySet<Feature> = new Set([
+  ...COMMON_FEATURES,
   'identities',
   'acl',
   'trusted',

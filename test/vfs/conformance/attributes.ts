@@ -107,51 +107,63 @@ cases.add(
   'identities',
 );
 
-cases.add('utimens sets times to the nanosecond, before 1970 and far ahead', async (p) => {
-  await writeFile(p, 'f', '');
-  for (const [access, modify] of [
-    [1_234_567_890_123_456_789n, 987_654_321_987_654_321n],
-    [-1n, -SECOND - 1n],
-    [0n, 0n],
-    [-100_000_000_000_000_001n, 4_294_967_296n * SECOND + 1n],
-  ] as const) {
-    await p.utimens('f', access, modify);
-    const { atimeNs, mtimeNs } = await p.stat('f');
-    equal('utimens: st_atim', atimeNs, access);
-    equal('utimens: st_mtim', mtimeNs, modify);
-  }
-});
+cases.add(
+  'utimens sets times to the nanosecond, before 1970 and far ahead',
+  async (p) => {
+    await writeFile(p, 'f', '');
+    for (const [access, modify] of [
+      [1_234_567_890_123_456_789n, 987_654_321_987_654_321n],
+      [-1n, -SECOND - 1n],
+      [0n, 0n],
+      [-100_000_000_000_000_001n, 4_294_967_296n * SECOND + 1n],
+    ] as const) {
+      await p.utimens('f', access, modify);
+      const { atimeNs, mtimeNs } = await p.stat('f');
+      equal('utimens: st_atim', atimeNs, access);
+      equal('utimens: st_mtim', mtimeNs, modify);
+    }
+  },
+  'nanoseconds',
+);
 
-cases.add('utimens: one time, now, omit, and ctime', async (p) => {
-  await writeFile(p, 'f', '');
-  await p.utimens('f', 100n, 200n);
-  const before = await p.stat('f');
-  await p.tick();
-  await p.utimens('f', 'omit', 300n);
-  const modify = await p.stat('f');
-  equal('UTIME_OMIT: st_atim stays', modify.atimeNs, 100n);
-  equal('UTIME_OMIT: st_mtim is set', modify.mtimeNs, 300n);
-  holds('utimens: ctime grows', modify.ctimeNs > before.ctimeNs);
-  await p.utimens('f', 400n, 'omit');
-  equal('only st_atim', (await p.stat('f')).mtimeNs, 300n);
-  equal('only st_atim', (await p.stat('f')).atimeNs, 400n);
-  await p.utimens('f', 'now', 'omit');
-  holds('UTIME_NOW: st_atim', (await p.stat('f')).atimeNs >= before.ctimeNs);
-  equal('UTIME_NOW: the other stays', (await p.stat('f')).mtimeNs, 300n);
-  await p.utimens('f', 'now', 'now');
-  holds('UTIME_NOW twice: st_mtim', (await p.stat('f')).mtimeNs >= before.ctimeNs);
-});
+cases.add(
+  'utimens: one time, now, omit, and ctime',
+  async (p) => {
+    await writeFile(p, 'f', '');
+    await p.utimens('f', 100n, 200n);
+    const before = await p.stat('f');
+    await p.tick();
+    await p.utimens('f', 'omit', 300n);
+    const modify = await p.stat('f');
+    equal('UTIME_OMIT: st_atim stays', modify.atimeNs, 100n);
+    equal('UTIME_OMIT: st_mtim is set', modify.mtimeNs, 300n);
+    holds('utimens: ctime grows', modify.ctimeNs > before.ctimeNs);
+    await p.utimens('f', 400n, 'omit');
+    equal('only st_atim', (await p.stat('f')).mtimeNs, 300n);
+    equal('only st_atim', (await p.stat('f')).atimeNs, 400n);
+    await p.utimens('f', 'now', 'omit');
+    holds('UTIME_NOW: st_atim', (await p.stat('f')).atimeNs >= before.ctimeNs);
+    equal('UTIME_NOW: the other stays', (await p.stat('f')).mtimeNs, 300n);
+    await p.utimens('f', 'now', 'now');
+    holds('UTIME_NOW twice: st_mtim', (await p.stat('f')).mtimeNs >= before.ctimeNs);
+  },
+  'singleTimes',
+);
 
-cases.add('utimens of a symbolic link itself', async (p) => {
-  await writeFile(p, 'f', '');
-  await p.utimens('f', 1n, 2n);
-  await p.symlink('f', 'l');
-  await p.utimens('l', 5n, 6n, false);
-  equal('time of the link', (await p.lstat('l')).mtimeNs, 6n);
-  equal('time of the target', (await p.stat('f')).mtimeNs, 2n);
-  await p.utimens('l', 7n, 8n);
-  equal('time of the target, followed', (await p.stat('f')).mtimeNs, 8n);
-});
+cases.add(
+  'utimens of a symbolic link itself',
+  async (p) => {
+    await writeFile(p, 'f', '');
+    await p.utimens('f', 1n, 2n);
+    await p.symlink('f', 'l');
+    await p.utimens('l', 5n, 6n, false);
+    equal('time of the link', (await p.lstat('l')).mtimeNs, 6n);
+    equal('time of the target', (await p.stat('f')).mtimeNs, 2n);
+    await p.utimens('l', 7n, 8n);
+    equal('time of the target, followed', (await p.stat('f')).mtimeNs, 8n);
+  },
+  'nanoseconds',
+);
 
 cases.add(
   'reading sets atime when it is not after mtime, and once a day (relatime)',
@@ -212,6 +224,7 @@ cases.add(
     }
   },
   'identities',
+  'creators',
 );
 
 cases.add(
@@ -251,4 +264,5 @@ cases.add(
     equal('chmod with S_ISGID by a member', await modeOf(p, 'd/f'), 0o2775);
   },
   'identities',
+  'creators',
 );

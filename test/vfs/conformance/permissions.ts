@@ -103,6 +103,7 @@ cases.add(
     await p.rmdir('d/e', OTHER);
   },
   'identities',
+  'creators',
 );
 
 cases.add(

@@ -58,7 +58,18 @@ export type Feature =
   | 'atime'
   /** Errors of writing are the answer to the write: not so behind a write-back cache. */
   | 'writeErrors'
-  | 'reservedNames';
+  | 'reservedNames'
+  /** What is made belongs to who makes it. */
+  | 'creators'
+  /** Times have nanoseconds, and may be before 1970. */
+  | 'nanoseconds'
+  /** utimensat(2) may change one time alone. */
+  | 'singleTimes'
+  /** A directory that was removed can still be looked into. */
+  | 'nameless';
+
+/** What every implementation has but the binding fuse-native. */
+export const COMMON_FEATURES: readonly Feature[] = ['creators', 'nanoseconds', 'singleTimes', 'nameless'];
 
 export interface Posix {
   readonly features: ReadonlySet<Feature>;

@@ -241,22 +241,18 @@ cases.add(
   'renameFlags',
 );
 
-cases.add(
-  'RENAME_EXCHANGE: errors',
-  async (p) => {
-    await p.mkdir('d');
-    await p.mkdir('d/e');
-    await writeFile(p, 'f', '');
-    await writeFile(p, 'd/e/g', '');
-    await fails('ENOENT', 'EXCHANGE with what is missing', () => p.rename('f', 'no', EXCHANGE));
-    await fails('ENOENT', 'EXCHANGE of what is missing', () => p.rename('no', 'f', EXCHANGE));
-    await fails('EINVAL', 'EXCHANGE with an entry below', () => p.rename('d', 'd/e', EXCHANGE));
-    await fails('EINVAL', 'EXCHANGE with a directory above', () => p.rename('d/e/g', 'd', EXCHANGE));
-    await fails('EINVAL', 'EXCHANGE and NOREPLACE', () => p.rename('f', 'd', EXCHANGE | NOREPLACE));
-    await fails('EINVAL', 'unknown flags', () => p.rename('f', 'g', 64));
-  },
-  'renameFlags',
-);
+cases.add('RENAME_EXCHANGE: errors', async (p) => {
+  await p.mkdir('d');
+  await p.mkdir('d/e');
+  await writeFile(p, 'f', '');
+  await writeFile(p, 'd/e/g', '');
+  await fails('ENOENT', 'EXCHANGE with what is missing', () => p.rename('f', 'no', EXCHANGE));
+  await fails('ENOENT', 'EXCHANGE of what is missing', () => p.rename('no', 'f', EXCHANGE));
+  await fails('EINVAL', 'EXCHANGE with an entry below', () => p.rename('d', 'd/e', EXCHANGE));
+  await fails('EINVAL', 'EXCHANGE with a directory above', () => p.rename('d/e/g', 'd', EXCHANGE));
+  await fails('EINVAL', 'EXCHANGE and NOREPLACE', () => p.rename('f', 'd', EXCHANGE | NOREPLACE));
+  await fails('EINVAL', 'unknown flags', () => p.rename('f', 'g', 64));
+});
 
 cases.add('keeps an open directory usable', async (p) => {
   await p.mkdir('a');

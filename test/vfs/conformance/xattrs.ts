@@ -191,24 +191,20 @@ cases.add(
   'trusted',
 );
 
-cases.add(
-  'writing and chown take security.capability away',
-  async (p) => {
-    // VFS_CAP_REVISION_2 with CAP_NET_RAW.
-    const capability = Buffer.from('0100000200200000000000000000000000000000', 'hex');
-    await writeFile(p, 'f', 'content');
-    await p.setxattr('f', 'security.capability', capability);
-    same('getxattr', await p.getxattr('f', 'security.capability'), capability);
-    const fd = await p.open('f', 1);
-    await p.pwrite(fd, 0, Buffer.from('x'));
-    await p.close(fd);
-    await fails('ENODATA', 'getxattr after a write', () => p.getxattr('f', 'security.capability'));
-    await p.setxattr('f', 'security.capability', capability);
-    await p.chown('f', 1000, 1000);
-    await fails('ENODATA', 'getxattr after chown', () => p.getxattr('f', 'security.capability'));
-  },
-  'trusted',
-);
+cases.add('writing and chown take security.capability away', async (p) => {
+  // VFS_CAP_REVISION_2 with CAP_NET_RAW.
+  const capability = Buffer.from('0100000200200000000000000000000000000000', 'hex');
+  await writeFile(p, 'f', 'content');
+  await p.setxattr('f', 'security.capability', capability);
+  same('getxattr', await p.getxattr('f', 'security.capability'), capability);
+  const fd = await p.open('f', 1);
+  await p.pwrite(fd, 0, Buffer.from('x'));
+  await p.close(fd);
+  await fails('ENODATA', 'getxattr after a write', () => p.getxattr('f', 'security.capability'));
+  await p.setxattr('f', 'security.capability', capability);
+  await p.chown('f', 1000, 1000);
+  await fails('ENODATA', 'getxattr after chown', () => p.getxattr('f', 'security.capability'));
+});
 
 cases.add(
   'an access ACL changes the mode, and chmod changes the ACL',
@@ -259,26 +255,22 @@ cases.add(
   'acl',
 );
 
-cases.add(
-  'ACLs are checked',
-  async (p) => {
-    await writeFile(p, 'f', '');
-    for (const [what, value] of [
-      ['a wrong length', Buffer.from([2, 0, 0, 0, 1])],
-      ['no owner', acl([GROUP_OBJ, 4], [OTHERS, 0])],
-      ['no mask with a named user', acl([USER_OBJ, 6], [USER, 7, 1002], [GROUP_OBJ, 4], [OTHERS, 0])],
-      ['wrong order', acl([GROUP_OBJ, 4], [USER_OBJ, 6], [OTHERS, 0])],
-      ['an unknown tag', acl([USER_OBJ, 6], [GROUP_OBJ, 4], [OTHERS, 0], [64, 0])],
-      ['permissions that do not exist', acl([USER_OBJ, 8], [GROUP_OBJ, 4], [OTHERS, 0])],
-    ] as const) {
-      await fails('EINVAL', `an ACL with ${what}`, () => p.setxattr('f', ACCESS, value));
-    }
-    await fails('EACCES', 'a default ACL of a file', () =>
-      p.setxattr('f', DEFAULT, acl([USER_OBJ, 6], [GROUP_OBJ, 4], [OTHERS, 0])),
-    );
-  },
-  'acl',
-);
+cases.add('ACLs are checked', async (p) => {
+  await writeFile(p, 'f', '');
+  for (const [what, value] of [
+    ['a wrong length', Buffer.from([2, 0, 0, 0, 1])],
+    ['no owner', acl([GROUP_OBJ, 4], [OTHERS, 0])],
+    ['no mask with a named user', acl([USER_OBJ, 6], [USER, 7, 1002], [GROUP_OBJ, 4], [OTHERS, 0])],
+    ['wrong order', acl([GROUP_OBJ, 4], [USER_OBJ, 6], [OTHERS, 0])],
+    ['an unknown tag', acl([USER_OBJ, 6], [GROUP_OBJ, 4], [OTHERS, 0], [64, 0])],
+    ['permissions that do not exist', acl([USER_OBJ, 8], [GROUP_OBJ, 4], [OTHERS, 0])],
+  ] as const) {
+    await fails('EINVAL', `an ACL with ${what}`, () => p.setxattr('f', ACCESS, value));
+  }
+  await fails('EACCES', 'a default ACL of a file', () =>
+    p.setxattr('f', DEFAULT, acl([USER_OBJ, 6], [GROUP_OBJ, 4], [OTHERS, 0])),
+  );
+});
 
 cases.add(
   'an ACL grants and denies',

@@ -215,6 +215,7 @@ def what_cannot_be_truncated():
 
 
 @case
+@needs("seekHole")
 def beyond_two_to_the_forty():
     """pwrite(2), ftruncate(2), lseek(2): content beyond 2^40 bytes, with holes before"""
     with opened("f", RW) as fd:
@@ -285,6 +286,7 @@ def the_end_is_a_hole():
 
 
 @case
+@needs("seekHole")
 def holes_are_found():
     """lseek(2) SEEK_HOLE, SEEK_DATA: find what was written and not, without an fsync before"""
     with opened("f", RW) as fd:
@@ -298,6 +300,7 @@ def holes_are_found():
 
 
 @case
+@needs("seekHole")
 def a_file_of_holes():
     """ftruncate(2), SEEK_DATA: a file of holes alone has no data"""
     with opened("f", RW) as fd:
@@ -309,6 +312,7 @@ def a_file_of_holes():
 
 
 @case
+@needs("fallocate")
 def preallocation():
     """fallocate(2): makes the file as long, its content zeros, and takes the space"""
     with opened("f", RW) as fd:
@@ -323,6 +327,7 @@ def preallocation():
 
 
 @case
+@needs("fallocate")
 def preallocation_behind_the_end():
     """fallocate(2) KEEP_SIZE: takes space behind the end, and the size stays"""
     with opened("f", RW) as fd:
@@ -337,6 +342,7 @@ def preallocation_behind_the_end():
 
 
 @case
+@needs("fallocate")
 def punching():
     """fallocate(2) PUNCH_HOLE: what is punched reads as zeros, the size stays, whole blocks are given back"""
     with opened("f", RW) as fd:
@@ -354,6 +360,7 @@ def punching():
 
 
 @case
+@needs("fallocate")
 def zeroing():
     """fallocate(2) ZERO_RANGE: what is zeroed reads as zeros, and the size grows unless KEEP_SIZE"""
     with opened("f", RW) as fd:
@@ -395,6 +402,7 @@ def modes_that_are_none():
 
 
 @case
+@needs("fallocate")
 def more_than_there_is():
     """fallocate(2): more than the file system has free: ENOSPC"""
     s = os.statvfs(".")

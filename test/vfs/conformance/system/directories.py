@@ -208,6 +208,7 @@ def more_subdirectories_than_links():
 
 
 @case
+@needs("nameless")
 def a_working_directory_that_is_gone():
     """rmdir(2) of the working directory: getcwd is ENOENT, making is ENOENT, it is empty, and ".." leads on"""
     here = os.getcwd()
@@ -226,6 +227,7 @@ def a_working_directory_that_is_gone():
 
 
 @case
+@needs("nameless")
 def an_open_directory_that_is_gone():
     """rmdir(2), getdents(2): listing a directory that was removed: ENOENT; its descriptor can be asked"""
     os.mkdir("d")

@@ -4,7 +4,8 @@ A case is a function with a docstring that names the call and the rule: what is 
 process of its own, in an empty directory of its own, as root with umask 0; what it leaves running is killed with it, and
 so is a case that takes too long. A case must pass on ext4, which proves the case, and on a mount.
 
-`differs` declares a case that a mount cannot pass, with the name under which docs/MOUNT.md explains it.
+`differs` declares a case that a mount cannot pass, with the name under which docs/MOUNT.md explains it. `needs` declares
+what a binding may lack (fuse/native/capabilities.ts): on a mount of such a binding the case must fail.
 """
 import contextlib
 import ctypes
@@ -41,6 +42,8 @@ class Case:
         self.difference = getattr(function, "difference", None)
         self.only = getattr(function, "only", None)
         self.long = getattr(function, "long", False)
+        self.needs = getattr(function, "needs", [])
+        self.sure = getattr(function, "sure", True)
 
 
 def case(function):
@@ -53,6 +56,15 @@ def differs(name):
     """A mount does not keep this rule; docs/MOUNT.md says why under this name."""
     def mark(function):
         function.difference = name
+        return function
+    return mark
+
+
+def needs(name, sure=True):
+    """A binding that lacks this does not keep the rule. Not `sure`: or only now and then, or not within the time of a case."""
+    def mark(function):
+        function.needs = [*getattr(function, "needs", []), name]
+        function.sure = sure
         return function
     return mark
 

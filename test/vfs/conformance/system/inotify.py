@@ -45,6 +45,7 @@ def removing():
 
 
 @case
+@needs("fallocate")
 def changing():
     """inotify(7) IN_MODIFY, IN_ATTRIB: write, truncate, chmod, chown, utimensat, setxattr of a file"""
     os.mkdir("d")
@@ -100,6 +101,7 @@ def replacing():
 
 
 @case
+@needs("renameFlags")
 def exchanging():
     """inotify(7), renameat2(2) RENAME_EXCHANGE: both names move"""
     os.mkdir("d")
@@ -120,6 +122,7 @@ def itself():
 
 
 @case
+@needs("hardLinks")
 def one_of_two_links():
     """inotify(7): a file that loses one of two links is told IN_ATTRIB alone; one that gets one, too"""
     write_file("a")
@@ -143,6 +146,7 @@ def unlinked_and_open():
 
 
 @case
+@needs("hardLinks")
 def by_another_name():
     """inotify(7): a watched file tells what is done by another of its names"""
     write_file("a")

@@ -43,6 +43,7 @@ def many_open_files():
 
 
 @case
+@needs("singleTimes")
 def copying_with_all_attributes():
     """cp -a, diff -r, tar(1): a tree of all kinds survives copying"""
     write_file("source-file", b"x" * 10_000, 0o6755, (5, 6))
@@ -106,6 +107,7 @@ def swapping():
 
 
 @case
+@needs("renameFlags")
 def layers():
     """mount(2) overlayfs, renameat2(2) RENAME_WHITEOUT: upper and lower directories on it"""
     for name in ("lower", "upper", "work", "merged"):

@@ -310,6 +310,7 @@ def locks_of_a_file_without_name():
 
 
 @case
+@needs("hardLinks")
 def locks_by_another_name():
     """fcntl(2), flock(2): a hard link is the same file"""
     with locked_file() as fd:

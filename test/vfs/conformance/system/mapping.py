@@ -159,6 +159,7 @@ def truncation_zeroes_a_mapping():
 
 
 @case
+@needs("fallocate")
 def punching_a_mapping():
     """fallocate(2) PUNCH_HOLE, madvise(2) MADV_REMOVE: the mapping shows zeros at once"""
     with opened("f", RW) as fd:
@@ -172,6 +173,7 @@ def punching_a_mapping():
 
 
 @case
+@needs("seekHole")
 def a_mapping_of_a_hole():
     """mmap(2): storing into a hole fills it, and the file is as long as before"""
     with opened("f", RW) as fd:

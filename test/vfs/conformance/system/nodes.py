@@ -45,6 +45,7 @@ def a_fifo_whose_reader_has_gone():
 
 
 @case
+@needs("hardLinks", sure=False)
 def a_fifo_by_two_names():
     """link(2), rename(2): a FIFO is one by all its names, also while it is open"""
     os.mkfifo("p")
@@ -59,6 +60,7 @@ def a_fifo_by_two_names():
 
 
 @case
+@needs("nanoseconds")
 def rights_of_fifos():
     """open(2): a FIFO's mode counts; its times and owner can be changed"""
     os.mkfifo("p", 0o600)
@@ -117,6 +119,7 @@ def rights_of_sockets():
 
 
 @case
+@needs("hardLinks")
 def a_socket_by_another_name():
     """rename(2), link(2): a socket answers under all of its names"""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
@@ -166,6 +169,7 @@ def devices_are_roots():
 
 
 @case
+@needs("nanoseconds")
 def devices_do_not_open():
     """open(2), mount(8) nodev: a device node is not opened: EACCES; its attributes can be changed"""
     mknod("c", stat.S_IFCHR | 0o666, os.makedev(1, 3))

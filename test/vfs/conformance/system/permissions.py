@@ -475,7 +475,7 @@ def declare_writes():
             same_mode("setgid without x, by an outsider", "f", 0o767)
         takes.__name__ = f"{name}_takes_setuid_away"
         takes.__doc__ = f"{call}, inode(7): by who has not CAP_FSETID, takes setuid and setgid away"
-        case(takes)
+        case(needs("fallocate" if call.startswith("fallocate") else "setgid")(takes))
 
         def keeps(call=call):
             protected_file(0o6777, (ALICE.uid, TEAM))
@@ -483,7 +483,7 @@ def declare_writes():
             same_mode("mode", "f", 0o6777)
         keeps.__name__ = f"{name}_by_root_keeps_setuid"
         keeps.__doc__ = f"{call}, inode(7): by who has CAP_FSETID, leaves setuid and setgid"
-        case(keeps)
+        case(needs("fallocate")(keeps) if call.startswith("fallocate") else keeps)
 
 
 declare_writes()
@@ -538,6 +538,7 @@ def setuid_is_gone_for_an_open_descriptor():
 
 
 @case
+@needs("tmpfile")
 def a_setgid_directory_gives_its_group():
     """mkdir(2), open(2), symlink(2), mknod(2): what is made in a setgid directory has its group"""
     make_directory("d", 0o2777, (ALICE.uid, TEAM))
@@ -554,6 +555,7 @@ def a_setgid_directory_gives_its_group():
 
 
 @case
+@needs("creators")
 def a_setgid_directory_passes_the_bit_to_directories():
     """mkdir(2), inode(7): a directory in a setgid directory is setgid, a file is not"""
     make_directory("d", 0o2777, (ALICE.uid, TEAM))
@@ -567,6 +569,7 @@ def a_setgid_directory_passes_the_bit_to_directories():
 
 
 @case
+@needs("creators")
 def no_setgid_program_for_an_outsider():
     """open(2), mknod(2): in a setgid directory an outsider's new executable file is not setgid"""
     make_directory("d", 0o2777, (ALICE.uid, TEAM))
@@ -579,6 +582,7 @@ def no_setgid_program_for_an_outsider():
 
 
 @case
+@needs("creators")
 def a_plain_directory_does_not_give_its_group():
     """open(2), credentials(7): elsewhere a new file has the process's file system ids"""
     make_directory("d", 0o777, (ALICE.uid, TEAM))
@@ -589,6 +593,7 @@ def a_plain_directory_does_not_give_its_group():
 
 
 @case
+@needs("creators")
 def the_umask_takes_bits_away():
     """umask(2): is taken from the mode of open, mkdir and mknod, and not of chmod and symlink"""
     os.umask(0o027)
@@ -716,6 +721,7 @@ def protected_hardlinks():
 
 
 @case
+@needs("fallocate")
 def a_capability_gives_what_it_says():
     """capabilities(7): CAP_FOWNER changes modes, CAP_FSETID keeps setuid, without being root"""
     CAP_FOWNER, CAP_FSETID = 3, 4
@@ -742,6 +748,7 @@ def keep(*capabilities):
 
 
 @case
+@needs("fallocate")
 def root_without_capabilities_is_a_user():
     """capabilities(7): uid 0 without CAP_DAC_OVERRIDE, CAP_FOWNER and CAP_FSETID is as any user"""
     write_file("f", b"x", 0o4777, ALICE)
@@ -763,6 +770,7 @@ def root_without_capabilities_is_a_user():
 
 
 @case
+@needs("creators")
 def a_user_namespace_shows_its_own_ids():
     """user_namespaces(7): ids are mapped, what has none is the overflow id, and root there is no root here"""
     write_file("mine", b"", 0o600, ALICE)

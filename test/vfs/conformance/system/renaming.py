@@ -46,6 +46,7 @@ def onto_a_hard_link_of_itself():
 
 
 @case
+@needs("renameFlags")
 def exchanged_with_a_hard_link():
     """renameat2(2) RENAME_EXCHANGE of two links of one file: success, nothing changes"""
     write_file("a", b"x")
@@ -57,6 +58,7 @@ def exchanged_with_a_hard_link():
 
 
 @case
+@needs("nameless")
 def a_directory_onto_an_empty_one():
     """rename(2): a directory replaces an empty directory, whose open descriptor has no link left"""
     os.mkdir("a")
@@ -148,6 +150,7 @@ def link_counts_of_parents():
 
 
 @case
+@needs("renameFlags")
 def exchange_of_files():
     """renameat2(2) RENAME_EXCHANGE: the names change places"""
     write_file("a", b"1")
@@ -159,6 +162,7 @@ def exchange_of_files():
 
 
 @case
+@needs("renameFlags")
 def exchange_of_kinds():
     """renameat2(2) RENAME_EXCHANGE: a file and a directory that is not empty, across directories"""
     os.makedirs("x/d/below")
@@ -172,6 +176,7 @@ def exchange_of_kinds():
 
 
 @case
+@needs("renameFlags")
 def no_replace():
     """renameat2(2) RENAME_NOREPLACE: EEXIST when the name is taken, be it by a dangling link"""
     write_file("a", b"1")
@@ -194,6 +199,7 @@ def flags_that_are_none():
 
 
 @case
+@needs("renameFlags")
 def a_whiteout_stays():
     """renameat2(2) RENAME_WHITEOUT: the old name becomes a character device 0/0"""
     write_file("a", b"x")
@@ -207,6 +213,7 @@ def a_whiteout_stays():
 
 
 @case
+@needs("renameFlags")
 def a_whiteout_of_a_directory():
     """renameat2(2) RENAME_WHITEOUT: of a directory, and over a target, the link counts are right"""
     os.makedirs("x/d/below")
@@ -219,6 +226,7 @@ def a_whiteout_of_a_directory():
 
 
 @case
+@needs("renameFlags")
 def a_whiteout_without_replacing():
     """renameat2(2) RENAME_WHITEOUT|RENAME_NOREPLACE: EEXIST when the name is taken"""
     write_file("a")
@@ -229,6 +237,7 @@ def a_whiteout_without_replacing():
 
 
 @case
+@needs("renameFlags")
 def a_whiteout_by_a_user():
     """renameat2(2) RENAME_WHITEOUT: needs no capability; the whiteout is the user's"""
     make_directory("d", 0o777)
@@ -240,6 +249,7 @@ def a_whiteout_by_a_user():
 
 
 @case
+@needs("renameFlags")
 def a_whiteout_onto_itself():
     """renameat2(2) RENAME_WHITEOUT: of a name onto itself or another link changes nothing"""
     write_file("a")
@@ -262,6 +272,7 @@ def an_open_file_is_moved():
 
 
 @case
+@needs("replacedNames", sure=False)
 def readers_see_one_or_the_other():
     """rename(2): while a file is replaced again and again, its name always exists and is whole"""
     write_file("f", b"a" * 5000)
@@ -314,6 +325,7 @@ def directories_that_move_into_each_other():
 
 
 @case
+@needs("renameFlags")
 def names_of_255_bytes_change_places():
     """rename(2): names of the greatest length are moved and replaced"""
     old, new = "a" * 255, "b" * 255

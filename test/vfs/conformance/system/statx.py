@@ -21,6 +21,7 @@ def all_calls_agree():
 
 
 @case
+@needs("birthTimes")
 def the_time_of_birth():
     """statx(2) STATX_BTIME: is given, and is the time of the making"""
     before = time.clock_gettime_ns(5)

@@ -105,6 +105,7 @@ def direct_and_truncation():
 
 
 @case
+@needs("fallocate")
 def direct_holes_and_preallocation():
     """read(2) O_DIRECT: holes and preallocated space read as zeros"""
     with opened("f", DIRECT) as fd:

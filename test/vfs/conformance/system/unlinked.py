@@ -18,6 +18,7 @@ def nameless(data=b"content"):
 
 
 @case
+@needs("fallocate")
 def it_can_be_used():
     """unlink(2): an open file without a name is read, written, truncated and synced, and has no link"""
     with nameless() as fd:
@@ -33,6 +34,7 @@ def it_can_be_used():
 
 
 @case
+@needs("nanoseconds")
 def its_attributes_can_be_changed():
     """fchmod(2), fchown(2), futimens(2), fsetxattr(2): work on a file without a name"""
     with nameless() as fd:
@@ -76,6 +78,7 @@ def it_gets_no_name_again():
 
 
 @case
+@needs("hardLinks")
 def one_of_two_names():
     """unlink(2): with another name left, the file can get more names"""
     write_file("f", b"x")
@@ -101,6 +104,7 @@ def a_mapping_without_name():
 
 
 @case
+@needs("fallocate")
 def its_space_is_held():
     """unlink(2), fstat(2): size and blocks stay as long as a descriptor is open"""
     size = 64 << 20
@@ -114,6 +118,7 @@ def its_space_is_held():
 
 
 @case
+@needs("nameless")
 def the_name_of_a_directory_above_goes():
     """unlink(2), rmdir(2): a file stays open when all directories above it are gone"""
     os.makedirs("a/b")
@@ -154,6 +159,7 @@ def a_moved_and_unlinked_file():
 
 
 @case
+@needs("tmpfile")
 def temporary_files():
     """open(2) O_TMPFILE: a file without a name, with mode, owner and no link; linkat(2) names it"""
     make_directory("d", 0o777)
@@ -171,6 +177,7 @@ def temporary_files():
 
 
 @case
+@needs("tmpfile")
 def temporary_files_that_stay_so():
     """open(2) O_TMPFILE|O_EXCL: gets no name: ENOENT; O_TMPFILE needs w: EACCES, EINVAL for O_RDONLY"""
     with opened(".", os.O_TMPFILE | os.O_EXCL | os.O_RDWR) as fd:
@@ -184,6 +191,7 @@ def temporary_files_that_stay_so():
 
 
 @case
+@needs("tmpfile")
 def a_named_temporary_file_lives():
     """linkat(2), unlink(2): a temporary file that was named and unlinked gets no second name"""
     with opened(".", os.O_TMPFILE | os.O_RDWR) as fd:
@@ -222,6 +230,7 @@ def names_can_be_used_again_and_again():
 
 
 @case
+@needs("nameless")
 def a_symbolic_link_without_name():
     """unlink(2), open(2) O_PATH: an open symbolic link is read when its name is gone"""
     os.symlink("target", "l")

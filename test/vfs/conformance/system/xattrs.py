@@ -134,6 +134,7 @@ def user_xattrs_are_of_files_and_directories():
 
 
 @case
+@needs("trusted")
 def trusted_xattrs_are_roots():
     """xattr(7) trusted.*: others may not set them, EPERM, and do not see them, ENODATA"""
     write_file("f", b"", 0o666, ALICE)
@@ -220,6 +221,7 @@ def capabilities_are_roots_to_give():
 
 
 @case
+@needs("fallocate")
 def changes_take_capabilities_away():
     """capabilities(7): write, truncate, fallocate, copy_file_range and chown take security.capability away, by root too"""
     def with_fd(use):
@@ -268,6 +270,7 @@ def other_changes_leave_capabilities():
 # Access control lists ------------------------------------------------------------------------------------------------
 
 @case
+@needs("acl")
 def a_named_user():
     """acl(5): a named user's entry decides for that user, and the mask limits it"""
     write_file("f", b"x", 0o640)
@@ -280,6 +283,7 @@ def a_named_user():
 
 
 @case
+@needs("acl")
 def a_named_group():
     """acl(5): a named group's entry decides for its members, by supplementary groups too"""
     write_file("f", b"x", 0o600)
@@ -289,6 +293,7 @@ def a_named_group():
 
 
 @case
+@needs("acl")
 def denial_by_an_entry():
     """acl(5): an entry that gives less than others denies, for the user before its groups and for a group before others"""
     write_file("f", b"x", 0o600, (0, TEAM))
@@ -301,6 +306,7 @@ def denial_by_an_entry():
 
 
 @case
+@needs("acl")
 def several_groups():
     """acl(5): any entry of a group that gives all that is asked for is enough, two halves are not"""
     write_file("f", b"x", 0o600)
@@ -312,6 +318,7 @@ def several_groups():
 
 
 @case
+@needs("acl")
 def the_owner_is_not_limited():
     """acl(5): neither mask nor named entries limit the owner"""
     write_file("f", b"x", 0o600, ALICE)
@@ -320,6 +327,7 @@ def the_owner_is_not_limited():
 
 
 @case
+@needs("acl")
 def directories_with_lists():
     """acl(5): w and x of a directory by a named entry: making, removing, searching"""
     make_directory("d", 0o700)
@@ -337,6 +345,7 @@ def directories_with_lists():
 
 
 @case
+@needs("acl")
 def lists_are_the_owners():
     """setxattr(2) of an ACL: EPERM for all but the owner and root; all read it"""
     write_file("f", b"x", 0o666, ALICE)
@@ -351,6 +360,7 @@ def lists_are_the_owners():
 
 
 @case
+@needs("acl")
 def a_list_that_says_what_the_mode_says():
     """acl(5): an ACL of three entries becomes the mode, and is not kept"""
     write_file("f", b"x", 0o600)
@@ -376,6 +386,7 @@ def lists_that_are_none():
 
 
 @case
+@needs("acl")
 def removing_a_list():
     """removexattr(2) of an ACL: the mode stays, of a missing one ENODATA or success"""
     write_file("f", b"x", 0o600)
@@ -387,6 +398,7 @@ def removing_a_list():
 
 
 @case
+@needs("acl")
 def default_lists_are_inherited():
     """acl(5): what is made in a directory with a default ACL has it, limited by the mode and not by the umask"""
     make_directory("d", 0o755)
@@ -409,6 +421,7 @@ def default_lists_are_inherited():
 
 
 @case
+@needs("acl")
 def a_default_list_grants_nothing_itself():
     """acl(5): a default ACL does not count for its directory; empty it is removed"""
     make_directory("d", 0o700)
@@ -423,6 +436,7 @@ def a_default_list_grants_nothing_itself():
 
 
 @case
+@needs("acl")
 def lists_and_setgid():
     """setxattr(2) of an ACL: an owner who is not in the group loses setgid, as with chmod"""
     write_file("f", b"x", 0o2755, (ALICE.uid, TEAM))
@@ -437,6 +451,7 @@ def lists_and_setgid():
 
 
 @case
+@needs("acl")
 def lists_and_setgid_by_root():
     """setxattr(2) of an ACL, by root: setgid stays; of root without CAP_FSETID and outside of the group it goes"""
     write_file("f", b"x", 0o2755, (0, TEAM))
@@ -447,6 +462,7 @@ def lists_and_setgid_by_root():
 
 
 @case
+@needs("acl")
 def changes_of_lists_count_at_once():
     """acl(5): another process and an open directory see a changed list at once; open files stay open"""
     write_file("f", b"x", 0o600)
@@ -459,6 +475,7 @@ def changes_of_lists_count_at_once():
 
 
 @case
+@needs("acl")
 def tools_for_lists():
     """setfacl(1), getfacl(1), cp -p, tar: a list survives"""
     import shutil
