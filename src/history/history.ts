@@ -111,7 +111,7 @@ export class History {
         return this.resolveTime(what.timeMicroseconds);
       case 'name': {
         const row = this.store.snapshot(what.name);
-        if (row === undefined) {
+        if (row === undefined || !this.isDurable(row)) {
           throw new LsnfsError('NO_SUCH_SNAPSHOT', `there is no snapshot "${what.name}"`, {
             name: what.name,
           });
@@ -446,9 +446,15 @@ export class History {
 
   /** By LSN. */
   snapshots(): SnapshotRow[] {
-    return this.store.snapshots();
+    return this.store.snapshots().filter((row) => this.isDurable(row));
   }
 
+  /** One that is being made can be neither listed nor opened before it is durable, and then both. */
+  private isDurable({ lsn }: SnapshotRow): boolean {
+    return lsn <= this.store.durableLsn;
+  }
+
+  /** Also of one that is being made: the name is taken. */
   isSnapshotName(name: string): boolean {
     return this.store.snapshot(name) !== undefined;
   }

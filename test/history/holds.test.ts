@@ -93,3 +93,19 @@ test('tags that are none, and more of them than a page holds, are refused and ch
   t.deepEqual(checkStore(database.store).problems, []);
   await database.close();
 });
+
+test('a snapshot is listed from the moment on from which it can be opened', async (t) => {
+  const { database } = await makeDatabase();
+  await database.put('/a', 'old');
+  const made = database.snapshots.create('soon');
+  t.deepEqual(database.snapshots.list(), [], 'it is not durable');
+  t.throws(() => database.at('@soon'), { code: 'NO_SUCH_SNAPSHOT' });
+  await t.throwsAsync(database.snapshots.create('soon'), { code: 'NAME_TAKEN' });
+  const { lsn } = await made;
+  t.deepEqual(
+    database.snapshots.list().map((row) => row.lsn),
+    [lsn],
+  );
+  t.is(database.at('@soon').lsn, lsn);
+  await database.close();
+});
