@@ -23,7 +23,7 @@ function lint() {
   return status === 0;
 }
 
-setUpOrExit({ forTests: true });
+setUpOrExit('test');
 const clean = lint();
 const { NO_MOUNT_REASON: reason } = await import('../dist/test/helpers/mounting.js');
 announceSeed();
