@@ -12,27 +12,39 @@ export const projectDirectory = fileURLToPath(new URL('..', import.meta.url));
 
 const OLDEST_NODE = [20, 19];
 
-/** The Debian packages of each program that is used, and whether it is for the tests only. */
+/**
+ * What is set up for; each needs what those before it need.
+ * @typedef {'start' | 'test' | 'programs'} Purpose
+ */
+const PURPOSES = ['start', 'test', 'programs'];
+
+/** The Debian packages of each program that is used, and what first needs it. What is no program is a file. */
 const PROGRAMS = [
-  { program: 'mount', package: 'mount', forTests: false },
-  { program: 'fusermount3', package: 'fuse3', forTests: false },
-  { program: 'diff', package: 'diffutils', forTests: false },
-  { program: 'tar', package: 'tar', forTests: true },
-  { program: 'rsync', package: 'rsync', forTests: true },
-  { program: 'git', package: 'git', forTests: true },
-  { program: 'sqlite3', package: 'sqlite3', forTests: true },
-  { program: 'setfattr', package: 'attr', forTests: true },
-  { program: 'setfacl', package: 'acl', forTests: true },
-  { program: 'python3', package: 'python3', forTests: true },
-  { program: 'gcc', package: 'gcc libc6-dev', forTests: true },
-  { program: 'make', package: 'make', forTests: true },
-  { program: 'mkfs.ext4', package: 'e2fsprogs', forTests: true },
-  { program: 'prlimit', package: 'util-linux', forTests: true },
-  { program: 'unshare', package: 'util-linux', forTests: true },
+  { program: 'mount', package: 'mount', purpose: 'start' },
+  { program: 'fusermount3', package: 'fuse3', purpose: 'start' },
+  { program: 'diff', package: 'diffutils', purpose: 'start' },
+  { program: 'tar', package: 'tar', purpose: 'test' },
+  { program: 'rsync', package: 'rsync', purpose: 'test' },
+  { program: 'git', package: 'git', purpose: 'test' },
+  { program: 'sqlite3', package: 'sqlite3', purpose: 'test' },
+  { program: 'setfattr', package: 'attr', purpose: 'test' },
+  { program: 'setfacl', package: 'acl', purpose: 'test' },
+  { program: 'python3', package: 'python3', purpose: 'test' },
+  { program: 'gcc', package: 'gcc libc6-dev', purpose: 'test' },
+  { program: 'make', package: 'make', purpose: 'test' },
+  { program: 'mkfs.ext4', package: 'e2fsprogs', purpose: 'test' },
+  { program: 'prlimit', package: 'util-linux', purpose: 'test' },
+  { program: 'unshare', package: 'util-linux', purpose: 'test' },
+  { program: 'pg_createcluster', package: 'postgresql', purpose: 'programs' },
+  { program: 'vim', package: 'vim-tiny', purpose: 'programs' },
+  { program: 'chromium', package: 'chromium', purpose: 'programs' },
+  { program: 'restic', package: 'restic', purpose: 'programs' },
+  { program: 'fio', package: 'fio', purpose: 'programs' },
+  { program: '/usr/include/leveldb/c.h', package: 'libleveldb-dev', purpose: 'programs' },
 ];
 
-/** The libraries likewise, of which the tests alone have need: without it the binding fuse-native is not tested. */
-const LIBRARIES = [{ library: 'libfuse.so.2', package: 'libfuse2', architecture: 'x64' }];
+/** The libraries likewise: without it the binding fuse-native is not tested. */
+const LIBRARIES = [{ library: 'libfuse.so.2', package: 'libfuse2', architecture: 'x64', purpose: 'test' }];
 
 /** Ends the set-up with a sentence for people. */
 export class SetUpError extends Error {}
@@ -52,8 +64,9 @@ function checkMachine() {
   }
 }
 
-/** @param {string} program */
+/** @param {string} program its name, or the path of a file */
 export function isInstalled(program) {
+  if (program.startsWith('/')) return existsSync(program);
   const directories = [
     ...(process.env.PATH ?? '').split(delimiter),
     '/usr/sbin',
@@ -130,11 +143,15 @@ function aptGet(args) {
   return spawnSync('apt-get', args, { stdio: ['ignore', 'ignore', 'inherit'], env }).status === 0;
 }
 
-/** @param {boolean} forTests */
-function installSystemPackages(forTests) {
-  const missing = PROGRAMS.filter((entry) => (forTests || !entry.forTests) && !isInstalled(entry.program));
+/** @param {Purpose} purpose */
+function installSystemPackages(purpose) {
+  const wanted = PURPOSES.slice(0, PURPOSES.indexOf(purpose) + 1);
+  const missing = PROGRAMS.filter((entry) => wanted.includes(entry.purpose) && !isInstalled(entry.program));
   const missingLibraries = LIBRARIES.filter(
-    ({ library, architecture }) => forTests && process.arch === architecture && !isLibraryInstalled(library),
+    (entry) =>
+      wanted.includes(entry.purpose) &&
+      process.arch === entry.architecture &&
+      !isLibraryInstalled(entry.library),
   );
   if (missing.length + missingLibraries.length === 0) return;
   const packages = [...missing, ...missingLibraries].flatMap((entry) => entry.package.split(' '));
@@ -161,21 +178,21 @@ function installSystemPackages(forTests) {
   say(`'${command}' failed; what needs ${programs} is left out`);
 }
 
-/** @param {{ forTests: boolean }} options */
-export function setUp({ forTests }) {
+/** @param {Purpose} purpose */
+export function setUp(purpose) {
   checkMachine();
-  installSystemPackages(forTests);
+  installSystemPackages(purpose);
   installDependencies();
   build();
 }
 
 /**
  * Runs a set-up, and ends the process with one sentence when it cannot be done.
- * @param {{ forTests: boolean }} options
+ * @param {Purpose} purpose
  */
-export function setUpOrExit(options) {
+export function setUpOrExit(purpose) {
   try {
-    setUp(options);
+    setUp(purpose);
   } catch (error) {
     if (!(error instanceof SetUpError)) throw error;
     process.stderr.write(`set-up: ${error.message}\n`);

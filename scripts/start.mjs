@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { projectDirectory, setUpOrExit } from './set-up.mjs';
 
-setUpOrExit({ forTests: false });
+setUpOrExit('start');
 
 const script = join(projectDirectory, 'dist', 'scripts', 'demonstration.js');
 const child = spawn(process.execPath, [script, ...process.argv.slice(2)], { stdio: 'inherit' });

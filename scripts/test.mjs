@@ -38,7 +38,7 @@ function selection(args) {
 }
 
 const { args, variables, isLong } = selection(process.argv.slice(2));
-setUpOrExit({ forTests: true });
+setUpOrExit('test');
 const clean = isLong || lint();
 const { NO_MOUNT_REASON: reason } = await import('../dist/test/helpers/mounting.js');
 announceSeed();

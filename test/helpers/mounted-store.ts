@@ -37,11 +37,27 @@ export function scriptPath(name: string): string {
   return new URL(fromHere, import.meta.url).pathname;
 }
 
-/** Reads process ids of daemons, one a line; at the end of the input it ends the last, unmounts and removes. */
+/**
+ * Reads process ids of daemons, one a line; at the end of the input it ends the last, and what is left of the test's
+ * programs (they work below its directory, or were told of it), unmounts and removes.
+ */
 const GUARDIAN = `
 base=$1 pid=
 while read -r line; do pid=$line; done
+# First, so that no program waits for an answer any more.
 if [ -n "$pid" ] && grep -qsF -- "$base" "/proc/$pid/cmdline"; then kill -KILL "$pid"; fi
+programs() {
+  for process in /proc/[0-9]*; do
+    case $(readlink "$process/cwd") in
+      "$base" | "$base"/*) echo "\${process#/proc/}" ;;
+      *) if grep -qsF -- "$base/" "$process/cmdline"; then echo "\${process#/proc/}"; fi ;;
+    esac
+  done
+}
+# Asked to, a database removes its shared memory.
+kill -INT $(programs)
+for _ in 1 2 3 4 5 6 7 8 9 10; do [ -z "$(programs)" ] && break; sleep 0.1; done
+kill -KILL $(programs)
 for _ in 1 2 3 4 5 6 7 8; do
   mounts=$(awk -v base="$base/" 'index($5, base) == 1 { print $5 }' /proc/self/mountinfo)
   [ -n "$mounts" ] || break

@@ -89,18 +89,17 @@ export const TREE_DATABASE_MODULE: string = new URL(
   import.meta.url,
 ).href;
 
-/** A python3 program that talks line by line, in a directory; it is ended with the test. */
-export class PythonProgram {
+/** A program that talks line by line, in a directory; it is ended with the test. */
+export class LineProgram {
   private readonly child: ChildProcess;
   private text = '';
   private error = '';
   private ended = false;
   private wake: () => void = () => {};
 
-  /** `program`: its text, or the path of its file and arguments. */
-  constructor(program: string | readonly string[], cwd: string) {
-    const words = typeof program === 'string' ? ['-c', program] : program;
-    this.child = spawn('python3', ['-u', ...words], { cwd, stdio: ['pipe', 'pipe', 'pipe'] });
+  constructor(program: string, words: readonly string[], cwd: string) {
+    const env = { ...process.env, LC_ALL: 'C' };
+    this.child = spawn(program, words, { cwd, env, stdio: ['pipe', 'pipe', 'pipe'] });
     this.child.stdout!.setEncoding('utf8').on('data', (text: string) => {
       this.text += text;
       this.wake();
@@ -113,6 +112,20 @@ export class PythonProgram {
       this.ended = true;
       this.wake();
     });
+  }
+
+  get pid(): number {
+    return this.child.pid!;
+  }
+
+  /** Whether it runs; what it said before it ended can be read still. */
+  get isRunning(): boolean {
+    return !this.ended;
+  }
+
+  /** Its standard error so far. */
+  get errors(): string {
+    return this.error;
   }
 
   /** The next line of its output. */
@@ -129,6 +142,15 @@ export class PythonProgram {
     return line;
   }
 
+  /** Waits until it ends by itself. */
+  async ends(): Promise<void> {
+    while (!this.ended) {
+      await new Promise<void>((resolve) => {
+        this.wake = resolve;
+      });
+    }
+  }
+
   /** Gives it a line, for which it waits with input(). */
   go(line = ''): void {
     this.child.stdin!.write(`${line}\n`);
@@ -137,10 +159,14 @@ export class PythonProgram {
   async end(): Promise<void> {
     this.child.stdin!.end();
     if (!this.ended) this.child.kill('SIGKILL');
-    while (!this.ended) {
-      await new Promise<void>((resolve) => {
-        this.wake = resolve;
-      });
-    }
+    await this.ends();
+  }
+}
+
+/** A python3 program that talks line by line. */
+export class PythonProgram extends LineProgram {
+  /** `program`: its text, or the path of its file and arguments. */
+  constructor(program: string | readonly string[], cwd: string) {
+    super('python3', ['-u', ...(typeof program === 'string' ? ['-c', program] : program)], cwd);
   }
 }
