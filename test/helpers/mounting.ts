@@ -95,7 +95,8 @@ export class LineProgram {
   private text = '';
   private error = '';
   private ended = false;
-  private wake: () => void = () => {};
+  /** Who waits for something to happen. */
+  private waiting: (() => void)[] = [];
 
   constructor(program: string, words: readonly string[], cwd: string) {
     const env = { ...process.env, LC_ALL: 'C' };
@@ -112,6 +113,14 @@ export class LineProgram {
       this.ended = true;
       this.wake();
     });
+  }
+
+  private wake(): void {
+    for (const waiter of this.waiting.splice(0)) waiter();
+  }
+
+  private change(): Promise<void> {
+    return new Promise((resolve) => this.waiting.push(resolve));
   }
 
   get pid(): number {
@@ -132,9 +141,7 @@ export class LineProgram {
   async line(): Promise<string> {
     while (!this.text.includes('\n')) {
       if (this.ended) throw new Error(`the program ended: ${this.error}`);
-      await new Promise<void>((resolve) => {
-        this.wake = resolve;
-      });
+      await this.change();
     }
     const end = this.text.indexOf('\n');
     const line = this.text.slice(0, end);
@@ -145,9 +152,7 @@ export class LineProgram {
   /** Waits until it ends by itself. */
   async ends(): Promise<void> {
     while (!this.ended) {
-      await new Promise<void>((resolve) => {
-        this.wake = resolve;
-      });
+      await this.change();
     }
   }
 

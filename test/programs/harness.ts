@@ -170,7 +170,8 @@ export function assertSameLines(actual: readonly string[], expected: readonly st
   const [here, there] = [new Set(actual), new Set(expected)];
   const extra = actual.filter((line) => !there.has(line)).map((line) => `+ ${line}`);
   const gone = expected.filter((line) => !here.has(line)).map((line) => `- ${line}`);
-  const differences = [...extra.slice(0, 8), ...gone.slice(0, 8)].map((line) => line.slice(0, 600));
+  const short = (line: string) => (line.length < 400 ? line : `${line.slice(0, 120)} … ${line.slice(-250)}`);
+  const differences = [...extra.slice(0, 8), ...gone.slice(0, 8)].map(short);
   assert.equal(
     differences.length,
     0,

@@ -5,8 +5,8 @@ import { assertSameLines, type ProgramCase } from './harness.ts';
 
 const PAGE_SIZE = 4096;
 
-/** Makes a tree below its working directory. Arguments: seed, entries. */
-const GENERATOR = `
+/** Makes a tree below its working directory. Arguments: seed, entries; then a word if what links point to is to be UTF-8. */
+export const GENERATOR = `
 import os, random, socket, stat, struct, subprocess, sys
 random.seed(int(sys.argv[1])); count = int(sys.argv[2])
 bytes_of_names = [b for b in range(1, 256) if b != 0x2f]
@@ -45,7 +45,7 @@ for _ in range(count):
     elif kind < 14 and files:
         try: os.link(random.choice(files), path)
         except OSError: continue
-    elif kind < 16: os.symlink(random.choice([b"x" * random.randrange(1, 4000), name(), b"/nowhere", b"../.."]), path)
+    elif kind < 16: os.symlink(random.choice([b"x" * random.randrange(1, 4000), name() if len(sys.argv) < 4 else "ünï ☃".encode(), b"/nowhere", b"../.."]), path)
     elif kind == 16: os.mkfifo(path)
     elif kind == 17: os.mknod(path, random.choice([stat.S_IFCHR, stat.S_IFBLK]) | 0o600, os.makedev(random.randrange(4096), random.randrange(1 << 20)))
     else: content(path); files.append(path)
