@@ -32,6 +32,7 @@ export const NOWHERE: Page = Object.freeze({
   bytes: Buffer.alloc(0),
   generation: 0,
   referenced: false,
+  savedAt: 0,
 });
 
 /** Loads the root page of a tree. */

@@ -1,10 +1,13 @@
 /**
  * The pages of one line of change: dirty ones in memory, clean ones from the shared cache.
  *
- * Generations. Every dirty page carries the generation in which it became dirty. A seal (of a checkpoint, or a
- * savepoint of a transaction) holds all generations up to the present one and starts the next: pages of a held
- * generation are immutable, and `touch` copies them. So a seal is a flip of two numbers, and a burst of changes
- * between two seals costs one copy of each page.
+ * Generations. Every dirty page carries the generation in which it became dirty. A seal holds all generations up to
+ * the present one and starts the next: pages of a held generation are immutable, and `touch` copies them. So a seal is
+ * a flip of two numbers, and a burst of changes between two seals costs one copy of each page.
+ *
+ * Savepoints. Dirty tree pages that no seal holds are changed in place also after a savepoint: what they were is kept as an
+ * image, which only a rollback reads, so that its buffer serves the next savepoint. There is one at a time, and
+ * nothing is sealed while it is open.
  *
  * Deaths. A page that the line of change no longer needs, but that a version on disk or a seal holds, is noted in
  * `superseded`; when that seal is written, the list says which pages died at it. A dirty page that nobody holds
@@ -47,12 +50,16 @@ export interface SealedDeaths {
   extents: DeadExtent[];
 }
 
+/** A moment that a line of change can go back to. */
 export interface Savepoint {
   readonly generation: number;
-  readonly previousHeld: number;
   readonly pages: number;
   readonly dataPages: number;
   readonly extents: number;
+  /** What tree pages were that have been changed in place since. */
+  readonly images: { readonly page: Page; readonly bytes: Buffer }[];
+  /** Pages that nobody needs any more if the changes since are kept. */
+  readonly discarded: number[];
 }
 
 /** A walk over dirty pages that is under way. */
@@ -72,6 +79,8 @@ export interface PageMark {
 
 /** Dirty pages looked at between two yields of a walk. */
 const WALK_STEP = 16;
+/** Buffers of images that are kept for the next savepoint. */
+const SPARE_IMAGES = 64;
 
 export class DirtyPages implements PageSpace {
   readonly pageSize: number;
@@ -88,6 +97,9 @@ export class DirtyPages implements PageSpace {
   private deadExtents: DeadExtent[] = [];
   private lost: LsnfsError | undefined;
   private walk: Walk | undefined;
+  /** The one that is open. */
+  private open: Savepoint | undefined;
+  private readonly spareImages: Buffer[] = [];
 
   constructor(cache: PageCache, tracking: boolean) {
     this.cache = cache;
@@ -122,17 +134,31 @@ export class DirtyPages implements PageSpace {
   }
 
   private add(number: number, bytes: Buffer): Page {
-    const page: Page = { number, lsn: 0, checksum: 0, bytes, generation: this.current, referenced: false };
+    const page: Page = {
+      number,
+      lsn: 0,
+      checksum: 0,
+      bytes,
+      generation: this.current,
+      referenced: false,
+      savedAt: 0,
+    };
     this.table.set(number, page);
     return page;
   }
 
+  /** Whether neither a seal nor the savepoint needs a page as it is. */
   isWritable(page: Page): boolean {
-    return page.generation > this.held;
+    return page.generation > (this.open?.generation ?? this.held);
   }
 
   touch(page: Page): Page {
-    if (page.generation > this.held) return page;
+    if (page.generation > this.held) {
+      const { open } = this;
+      if (open !== undefined && page.generation <= open.generation && page.savedAt !== open.generation)
+        this.saveImage(page, open);
+      return page;
+    }
     const bytes = Buffer.allocUnsafeSlow(this.pageSize);
     page.bytes.copy(bytes);
     putU64(bytes, PAGE_LSN, 0);
@@ -141,9 +167,23 @@ export class DirtyPages implements PageSpace {
     return copy;
   }
 
+  private saveImage(page: Page, savepoint: Savepoint): void {
+    const bytes = this.spareImages.pop() ?? Buffer.allocUnsafeSlow(this.pageSize);
+    page.bytes.copy(bytes);
+    savepoint.images.push({ page, bytes });
+    page.savedAt = savepoint.generation;
+  }
+
   discard(page: Page): void {
-    if (page.generation > this.held) this.table.delete(page.number);
+    if (page.generation > this.held) this.letGo(page);
     else if (this.tracking) this.superseded.push(page);
+  }
+
+  /** A dirty page that no seal holds goes: at once, or when the savepoint is released that may need it again. */
+  private letGo(page: Page): void {
+    if (this.open !== undefined && page.generation <= this.open.generation)
+      this.open.discarded.push(page.number);
+    else this.table.delete(page.number);
   }
 
   /** `count` new data pages with consecutive numbers; their bytes are not initialised. Returns the first number. */
@@ -169,13 +209,14 @@ export class DirtyPages implements PageSpace {
     }
     for (let number = firstPage; number < firstPage + count; number++) {
       const page = this.dataPage(number);
-      if (page.generation > this.held) this.table.delete(number);
+      if (page.generation > this.held) this.letGo(page);
       else if (this.tracking) this.deadDataPages.push(page);
     }
   }
 
   /** Holds all dirty pages as they are and hands over the deaths since the last seal. Returns the generation. */
   seal(): { generation: number; deaths: SealedDeaths } {
+    assert(this.open === undefined, 'a seal amid a transaction would hold half of it');
     const generation = this.current++;
     this.held = generation;
     const deaths = { pages: this.superseded, dataPages: this.deadDataPages, extents: this.deadExtents };
@@ -205,6 +246,7 @@ export class DirtyPages implements PageSpace {
   /** Forgets every dirty page and every death: the line of change starts again from a version. */
   reset(): void {
     this.walk = undefined;
+    this.open = undefined;
     this.table.clear();
     this.superseded = [];
     this.deadDataPages = [];
@@ -213,44 +255,42 @@ export class DirtyPages implements PageSpace {
   }
 
   savepoint(): Savepoint {
-    const savepoint: Savepoint = {
-      generation: this.current,
-      previousHeld: this.held,
+    assert(this.open === undefined, 'savepoints do not nest');
+    this.open = {
+      generation: this.current++,
       pages: this.superseded.length,
       dataPages: this.deadDataPages.length,
       extents: this.deadExtents.length,
+      images: [],
+      discarded: [],
     };
-    this.held = this.current++;
-    return savepoint;
+    return this.open;
   }
 
-  /** Keeps the changes since the savepoint: what only the savepoint held goes. */
+  /** Keeps the changes since the savepoint: what only the savepoint needed goes. */
   release(savepoint: Savepoint): void {
-    this.held = savepoint.previousHeld;
-    let kept = savepoint.pages;
-    for (let i = savepoint.pages; i < this.superseded.length; i++) {
-      const page = this.superseded[i]!;
-      if (page.generation > this.held) this.table.delete(page.number);
-      else this.superseded[kept++] = page;
-    }
-    this.superseded.length = kept;
-    let keptData = savepoint.dataPages;
-    for (let i = savepoint.dataPages; i < this.deadDataPages.length; i++) {
-      const page = this.deadDataPages[i]!;
-      if (page.generation > this.held) this.table.delete(page.number);
-      else this.deadDataPages[keptData++] = page;
-    }
-    this.deadDataPages.length = keptData;
+    for (const number of savepoint.discarded) this.table.delete(number);
+    this.close(savepoint);
   }
 
   /** Drops the changes since the savepoint. The caller puts the roots of its trees back. */
   rollback(savepoint: Savepoint): void {
-    this.held = savepoint.previousHeld;
     this.superseded.length = savepoint.pages;
     this.deadDataPages.length = savepoint.dataPages;
     this.deadExtents.length = savepoint.extents;
+    for (const { page, bytes } of savepoint.images) bytes.copy(page.bytes);
     for (const [number, page] of this.table) {
       if (page.generation > savepoint.generation) this.table.delete(number);
+    }
+    this.close(savepoint);
+  }
+
+  private close(savepoint: Savepoint): void {
+    assert(this.open === savepoint, 'the savepoint is not open');
+    this.open = undefined;
+    for (const { bytes } of savepoint.images) {
+      if (this.spareImages.length === SPARE_IMAGES) return;
+      this.spareImages.push(bytes);
     }
   }
 

@@ -72,7 +72,7 @@ export class PageCache {
         { page: number, offset: position, found: kind },
       );
     }
-    const page: Page = { number, lsn, checksum, bytes, generation: 0, referenced: false };
+    const page: Page = { number, lsn, checksum, bytes, generation: 0, referenced: false, savedAt: 0 };
     this.insert(page);
     return page;
   }

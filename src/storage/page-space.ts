@@ -24,6 +24,8 @@ export interface Page {
   generation: number;
   /** Used since the clock of the cache last came by. */
   referenced: boolean;
+  /** Generation of the last savepoint for which an image of it was kept; 0: none. */
+  savedAt: number;
 }
 
 export interface PageSpace {

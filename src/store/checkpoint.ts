@@ -297,7 +297,15 @@ export class Checkpoint {
     encode(bytes);
     const number = this.writer.place();
     const checksum = this.writer.writePage(bytes, number, lsn);
-    this.live.pages.cache.insert({ number, lsn, checksum, bytes, generation: 0, referenced: false });
+    this.live.pages.cache.insert({
+      number,
+      lsn,
+      checksum,
+      bytes,
+      generation: 0,
+      referenced: false,
+      savedAt: 0,
+    });
     return { number, lsn, checksum };
   }
 

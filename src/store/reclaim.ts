@@ -24,7 +24,7 @@ import type { Lifetime, VersionRow } from '../encoding/catalog.ts';
 import type { Catalog } from './catalog.ts';
 
 /** Rows handled between two yields. */
-const STEP_ROWS = 16;
+const STEP_ROWS = 8;
 /** Rows of versions that are only read between two yields. */
 const STEP_VERSIONS = 256;
 

@@ -78,9 +78,9 @@ const DECIDING_PERCENT = 1;
  * Deciding and reclaiming share the time in pieces so long, in milliseconds: many short ones and not a few long ones,
  * because what a commit feels of it is the length of one.
  */
-const PIECE_MS = 0.2;
+const PIECE_MS = 0.1;
 /** How long the store's own timer rests between two pieces. */
-const REST_MS = 4;
+const REST_MS = 2;
 /** What is cut off the data file at a time, in bytes. */
 const CUT_BYTES = 64 * 1024 * 1024;
 

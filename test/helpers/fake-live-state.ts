@@ -49,7 +49,15 @@ class SealedPages implements PageSpace {
   }
   private add(bytes: Buffer): Page {
     const number = this.next++;
-    const page = { number, lsn: 0, checksum: 0, bytes, generation: this.generation, referenced: true };
+    const page = {
+      number,
+      lsn: 0,
+      checksum: 0,
+      bytes,
+      generation: this.generation,
+      referenced: true,
+      savedAt: 0,
+    };
     this.pages.set(number, page);
     return page;
   }

@@ -76,7 +76,7 @@ export class MemoryPageSpace implements PageSpace {
     const bytes = Buffer.from(stored);
     verifyPage(bytes, { number, lsn, checksum });
     validateTreePage(bytes, 0);
-    const read: Page = { number, lsn, checksum, bytes, generation: 0, referenced: true };
+    const read: Page = { number, lsn, checksum, bytes, generation: 0, referenced: true, savedAt: 0 };
     this.pages.set(number, read);
     this.sums.set(number, crc32(bytes));
     return read;
@@ -200,7 +200,15 @@ export class MemoryPageSpace implements PageSpace {
 
   private add(bytes: Buffer): Page {
     const number = this.nextTemporary++;
-    const page: Page = { number, lsn: 0, checksum: 0, bytes, generation: this.generation, referenced: true };
+    const page: Page = {
+      number,
+      lsn: 0,
+      checksum: 0,
+      bytes,
+      generation: this.generation,
+      referenced: true,
+      savedAt: 0,
+    };
     this.pages.set(number, page);
     return page;
   }

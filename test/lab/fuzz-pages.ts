@@ -60,13 +60,21 @@ class HostileSpace implements PageSpace {
     const bytes = Buffer.from(stored);
     verifyPage(bytes, { number, lsn, checksum });
     validateTreePage(bytes, 0);
-    const page: Page = { number, lsn, checksum, bytes, generation: 0, referenced: false };
+    const page: Page = { number, lsn, checksum, bytes, generation: 0, referenced: false, savedAt: 0 };
     this.pages.set(number, page);
     return page;
   }
 
   private add(bytes: Buffer): Page {
-    const page: Page = { number: this.next++, lsn: 0, checksum: 0, bytes, generation: 1, referenced: false };
+    const page: Page = {
+      number: this.next++,
+      lsn: 0,
+      checksum: 0,
+      bytes,
+      generation: 1,
+      referenced: false,
+      savedAt: 0,
+    };
     this.pages.set(page.number, page);
     return page;
   }
