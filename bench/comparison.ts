@@ -2,7 +2,8 @@
  * One row of the history benchmark: what lsnfs does and what a user would do instead, in turn, so that what else the
  * machine does hits all alike; and the table of all rows.
  */
-import { median, run } from './measure.ts';
+import { median } from './measure.ts';
+import { significant } from './systems.ts';
 
 export interface Work {
   /** Not measured. */
@@ -126,14 +127,4 @@ function lineOf({ files, title, unit, own, peer, values, leftOut, note }: Result
 function figure(values: readonly number[], unit: Result['unit']): string {
   const [least, most] = [Math.min(...values), Math.max(...values)];
   return `${significant(median(values))} (${significant(least)}–${significant(most)}) ${unit}`;
-}
-
-/** Three digits that mean something. */
-function significant(value: number): string {
-  return value >= 100 ? Math.round(value).toLocaleString('en') : String(Number(value.toPrecision(3)));
-}
-
-/** Writes out what a file system still holds back, so that nobody is measured writing what another left. */
-export function settle(directory: string): void {
-  run('sync', ['-f', directory]);
 }

@@ -14,9 +14,9 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Database, initialize, open } from '../src/index.ts';
 import { Transaction } from '../src/plugin/transaction.ts';
-import { type Peer, Report, settle, type Work } from './comparison.ts';
+import { type Peer, Report, type Work } from './comparison.ts';
 import { measureCollection } from './history-collection.ts';
-import { CleanUp, isInstalled, run } from './measure.ts';
+import { CleanUp, isInstalled, run, settle } from './measure.ts';
 import { Btrfs, NativeTrees, Restic } from './native-peers.ts';
 import { FILES_PER_DIRECTORY, SeededTree } from './seeded-tree.ts';
 

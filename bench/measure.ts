@@ -71,3 +71,8 @@ export class CleanUp {
     }
   }
 }
+
+/** Writes out what a file system still holds back, so that nobody is measured writing what another left. */
+export function settle(directory: string): void {
+  run('sync', ['-f', directory]);
+}

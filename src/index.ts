@@ -11,6 +11,7 @@ export {
   type SnapshotInfo,
   type StateTarget,
   type StatusReport,
+  type TransactionOptions,
 } from './plugin/database.ts';
 export type { Comparison, DiffEntry, DiffOptions, DiffStatistics } from './plugin/difference.ts';
 export type { ImportOptions, ImportTally } from './plugin/import-tar.ts';

@@ -75,6 +75,14 @@ export interface ServerOptions {
   vfs?: Partial<VfsOptions>;
 }
 
+export interface TransactionOptions {
+  /**
+   * Whether the promise waits until the transaction is durable. Default: true. Without, it becomes durable after
+   * `commitIntervalMs` at the latest, or with the next one that is waited for; a crash before takes it and all after it.
+   */
+  readonly sync?: boolean;
+}
+
 export interface SnapshotInfo {
   name: string;
   lsn: number;
@@ -371,10 +379,12 @@ export class Database {
 
   /**
    * Makes many changes at once: `work` is called at once and must be synchronous; what it changes takes effect
-   * together when it returns, or not at all when it throws. Resolves when the transaction is durable.
+   * together when it returns, or not at all when it throws. Resolves when the transaction is durable, or, without
+   * `sync`, when it is done.
    */
   async transaction<Result>(
     work: (transaction: Transaction) => Result,
+    options: TransactionOptions = {},
   ): Promise<{ lsn: number; result: Result }> {
     const { live, log } = this.store;
     const transaction = new Transaction(this.live);
@@ -395,8 +405,14 @@ export class Database {
     const lsn = live.commitTransaction();
     const { list } = transaction.changes;
     if (list !== undefined) this.changeListener?.(list);
+    const { plugins } = this;
+    if (options.sync === false) {
+      if (plugins !== undefined)
+        log.onDurable(lsn, (failure) => failure === undefined && void plugins.run('commit', { lsn }));
+      return { lsn, result };
+    }
     await log.sync(lsn);
-    await this.plugins?.run('commit', { lsn });
+    await plugins?.run('commit', { lsn });
     return { lsn, result };
   }
 

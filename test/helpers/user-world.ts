@@ -26,7 +26,9 @@ if ! as_nobody test -r "$base/project/dist/bundle/lsnfs.js" || ! as_nobody test 
   umount "$base/project"
   mkdir "$base/project/node_modules"
   cp -r "$project/dist" "$project/package.json" "$base/project"
-  for name in commander crc-32 diff koffi @koromix; do cp -rL "$project/node_modules/$name" "$base/project/node_modules"; done
+  for name in commander crc-32 diff koffi @koromix fuse-native node-gyp-build; do
+    if [ -e "$project/node_modules/$name" ]; then cp -rL "$project/node_modules/$name" "$base/project/node_modules"; fi
+  done
   chmod -R a+rX "$base/project"
 fi
 mount --bind "$node" "$base/node"

@@ -14,6 +14,7 @@ import { MountedStore, type MountedStoreOptions } from '../helpers/mounted-store
 import { PythonProgram } from '../helpers/mounting.ts';
 import { NO_NATIVE_REASON } from '../helpers/native-binding.ts';
 import { Random, seedOf } from '../helpers/random.ts';
+import { UserWorld } from '../helpers/user-world.ts';
 
 const nativeTest = NO_NATIVE_REASON === undefined ? test.serial : test.serial.skip;
 if (NO_NATIVE_REASON !== undefined)
@@ -265,4 +266,47 @@ nativeTest('what is missing is named, with what to install', async (t) => {
     (await lsnfs('mount', where.store, where.mountpoint, '-o', 'binding=other')).stderr,
     /binding is kernel or fuse-native/,
   );
+});
+
+nativeTest('another user than root mounts with it too, and lets others in if that is allowed', async (t) => {
+  const world = await UserWorld.create(t);
+  await world.shell(
+    'nobody',
+    `lsnfs init s; mkdir m; lsnfs mount s m --binding ${binding}; mkdir m/d; echo kept > m/d/f; sync m/d/f
+     lsnfs snapshot create m before; echo new > m/d/f`,
+  );
+  t.is(
+    await world.shell('nobody', "stat -c '%u %g' m m/d/f; cat m/@before/d/f m/d/f"),
+    '65534 65534\n65534 65534\nkept\nnew\n',
+  );
+  t.regex(
+    await world.shell('nobody', `grep ' ${world.home}/m ' /proc/self/mountinfo`),
+    /nosuid,nodev.*user_id=65534/,
+  );
+  for (const other of ['daemon', 'root'] as const)
+    t.regex((await world.run(other, 'ls m')).stderr, /Permission denied/, other);
+  const busy = await world.run('nobody', 'cd m/d; lsnfs unmount ../../m');
+  t.is(busy.code, 1);
+  t.regex(busy.stderr, /cannot unmount .*: it is used by bash/);
+  // Killed under its user, it is mounted again in the same place.
+  await world.shell(
+    'nobody',
+    'daemon=$(lsnfs status m --json | grep -o \'"pid": *[0-9]*\' | grep -o "[0-9]*"); kill -KILL $daemon',
+  );
+  t.regex((await world.run('nobody', 'ls m')).stderr, /not connected|connection abort/);
+  const refused = await world.run('nobody', `lsnfs mount s m --binding ${binding} --allow-other`);
+  t.is(refused.code, 1);
+  t.regex(refused.stderr, /user_allow_other into \/etc\/fuse\.conf/);
+  world.allowOthers(true);
+  const again = await world.run(
+    'nobody',
+    `lsnfs mount s m --binding ${binding} --allow-other; cat m/@before/d/f`,
+  );
+  t.is(again.stdout.split('\n').at(-2), 'kept', again.stderr);
+  await world.shell('nobody', 'echo secret > m/d/g; chmod 600 m/d/g; echo all > m/d/h');
+  t.is(await world.shell('daemon', 'cat m/d/h; ls m/d'), 'all\nf\ng\nh\n');
+  t.regex((await world.run('daemon', 'cat m/d/g')).stderr, /Permission denied/);
+  t.regex((await world.run('daemon', 'touch m/d/new')).stderr, /Permission denied/);
+  t.is(await world.shell('root', 'cat m/d/g'), 'secret\n');
+  await world.shell('nobody', 'lsnfs unmount m; test -z "$(ls m)"; test ! -e s/lock; lsnfs check s --quiet');
 });

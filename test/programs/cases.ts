@@ -1,10 +1,12 @@
 /** All cases, in the order in which they run. */
 import { BUILD_CASES } from './builds.ts';
 import { CHROMIUM_CASES } from './chromium.ts';
+import { DISK_CASES } from './disks.ts';
 import { EDITOR_CASES } from './editors.ts';
 import { FIO_CASES } from './fio.ts';
 import { GIT_CASES } from './git.ts';
 import type { ProgramCase } from './harness.ts';
+import { LARGE_DIRECTORY_CASES } from './large-directories.ts';
 import { LEVELDB_CASES } from './leveldb.ts';
 import { POSTGRESQL_CASES } from './postgresql.ts';
 import { RESTIC_CASES } from './restic.ts';
@@ -22,4 +24,6 @@ export const PROGRAM_CASES: readonly ProgramCase[] = [
   ...LEVELDB_CASES,
   ...RESTIC_CASES,
   ...FIO_CASES,
+  ...DISK_CASES,
+  ...LARGE_DIRECTORY_CASES,
 ];

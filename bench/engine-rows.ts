@@ -1,0 +1,16 @@
+/** The rows of the engine benchmark. */
+export const ENGINE_ROWS = {
+  loadShuffled: 'load, shuffled, not synced',
+  loadSorted: 'load, sorted, not synced',
+  put: 'single puts, each durable',
+  concurrent: '2,000 durable puts at once',
+  get: 'point gets, hot',
+  getCold: 'point gets, cache of a tenth of the data',
+  scan: 'full scan, keys and values',
+  list: 'listing a directory of 50',
+  backup: 'consistent backup while writing (lsnfs: a snapshot)',
+  backupLatency: 'the slowest durable put meanwhile',
+  space: 'growth by 40,000 overwrites with an old reader open',
+  memory: 'resident memory at most',
+} as const;
+export type EngineRow = (typeof ENGINE_ROWS)[keyof typeof ENGINE_ROWS];

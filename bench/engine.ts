@@ -1,0 +1,120 @@
+/**
+ * The engine beside what a program would embed instead: `npm run bench:engine -- [--rounds 3] [--files 200000] [--quick] [--only REGEX]
+ * [--seed N] [--json FILE] [--compare FILE]`.
+ *
+ * Each round runs every engine in turn, each in a process and a directory of its own. Without --only all rows.
+ */
+import { spawnSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import { loadavg, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { ENGINE_ROWS } from './engine-rows.ts';
+import type { WorkerLine, WorkerOptions } from './engine-worker.ts';
+import { ENGINE_NAMES, whyNotEngine } from './engines.ts';
+import { CleanUp, settle } from './measure.ts';
+import { BEST, machine, type Row, SystemsReport } from './systems.ts';
+
+/** No engine takes longer over a round, in milliseconds. */
+const ROUND_TIMEOUT_MS = 30 * 60_000;
+
+const ROWS: readonly Row[] = [
+  { title: ENGINE_ROWS.loadShuffled, unit: '/s', target: { ratio: 1, of: 'classic-level' } },
+  { title: ENGINE_ROWS.loadSorted, unit: '/s', target: { ratio: 0.7, of: 'lmdb' } },
+  { title: ENGINE_ROWS.put, unit: '/s', target: { ratio: 1, of: BEST } },
+  { title: ENGINE_ROWS.concurrent, unit: '/s', target: { ratio: 2, of: 'lmdb' } },
+  { title: ENGINE_ROWS.get, unit: '/s', target: { ratio: 2, of: 'lmdb' } },
+  { title: ENGINE_ROWS.getCold, unit: '/s' },
+  { title: ENGINE_ROWS.scan, unit: '/s', target: { ratio: 1.5, of: 'lmdb' } },
+  { title: ENGINE_ROWS.list, unit: '/s', target: { ratio: 2, of: BEST } },
+  { title: ENGINE_ROWS.backup, unit: 'ms' },
+  { title: ENGINE_ROWS.backupLatency, unit: 'ms' },
+  { title: ENGINE_ROWS.space, unit: 'MiB' },
+  { title: ENGINE_ROWS.memory, unit: 'MiB' },
+];
+
+const { values: given } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '3' },
+    files: { type: 'string', default: '200000' },
+    quick: { type: 'boolean', default: false },
+    only: { type: 'string', default: '' },
+    seed: { type: 'string', default: '1' },
+    json: { type: 'string' },
+    compare: { type: 'string' },
+  },
+});
+
+function wholeNumber(option: 'rounds' | 'files' | 'seed'): number {
+  const value = Number(given[option]);
+  if (Number.isSafeInteger(value) && value >= 1) return value;
+  throw new Error(`--${option}: ${given[option]} is no whole number from 1 on`);
+}
+
+const [rounds, files, seed] = [
+  given.quick ? 1 : wholeNumber('rounds'),
+  wholeNumber('files'),
+  wholeNumber('seed'),
+];
+const share = given.quick ? 0.1 : 1;
+const only = new RegExp(given.only);
+const rows = ROWS.filter(({ title }) => only.test(title));
+const report = new SystemsReport(rows, ENGINE_NAMES);
+const cleanUp = new CleanUp();
+const base = fs.mkdtempSync(join(tmpdir(), 'lsnfs-bench-engine-'));
+cleanUp.add(() => fs.rmSync(base, { recursive: true, force: true }));
+const loadBefore = loadavg();
+
+try {
+  for (let round = 0; round < rounds; round++) {
+    for (const engine of ENGINE_NAMES) {
+      const missing = whyNotEngine(engine);
+      const directory = join(base, `${engine}-${round}`);
+      fs.mkdirSync(directory);
+      const options: WorkerOptions = {
+        engine,
+        directory,
+        files,
+        seed: seed + round,
+        rows: rows.map(({ title }) => title),
+        share,
+      };
+      settle(base);
+      for (const { row, value, failure } of missing === undefined ? work(options) : []) {
+        if (value === undefined) report.miss(row, engine, failure ?? 'no figure');
+        else report.add(row, engine, value);
+      }
+      if (missing !== undefined) for (const { title } of rows) report.miss(title, engine, missing);
+      fs.rmSync(directory, { recursive: true });
+      process.stderr.write(
+        `round ${round + 1} of ${rounds}: ${engine}${missing === undefined ? '' : `: ${missing}`}\n`,
+      );
+    }
+  }
+} finally {
+  cleanUp.run();
+}
+
+function work(options: WorkerOptions): WorkerLine[] {
+  const worker = fileURLToPath(new URL('./engine-worker.js', import.meta.url));
+  const { status, signal, stdout, stderr } = spawnSync(process.execPath, [worker, JSON.stringify(options)], {
+    encoding: 'utf8',
+    timeout: ROUND_TIMEOUT_MS,
+    killSignal: 'SIGKILL',
+  });
+  const lines = stdout.split('\n').filter((line) => line !== '');
+  const done = lines.map((line) => JSON.parse(line) as WorkerLine);
+  if (status === 0) return done;
+  if (options.engine === 'lsnfs') throw new Error(`lsnfs failed: ${stderr}`);
+  const failure = `ended with ${signal ?? `status ${status}`}: ${stderr.trim().split('\n').at(-1) ?? ''}`;
+  const seen = new Set(done.map(({ row }) => row));
+  return [...done, ...options.rows.filter((row) => !seen.has(row)).map((row) => ({ row, failure }))];
+}
+
+const about = { machine: machine(), files, rounds, seed, share, loadBefore, loadAfter: loadavg() };
+process.stdout.write(
+  `${report.markdown()}\n\n- ${about.machine}\n- ${files.toLocaleString('en')} files of 200 bytes, 50 a directory; seed ${seed}; median (least–most) of ${rounds} rounds, the engines in turn; ": PEER" is how many times lsnfs is better\n- Load average before: ${loadBefore.map((x) => x.toFixed(1)).join(' ')}\n`,
+);
+if (given.json !== undefined) fs.writeFileSync(given.json, report.toJson(about));
+if (given.compare !== undefined) process.stdout.write(`\n${report.compareWith(given.compare)}\n`);
