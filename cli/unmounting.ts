@@ -69,9 +69,9 @@ export async function unmountForcibly(directory: string): Promise<Unmounted> {
   try {
     const closed = daemon === undefined ? undefined : closing(daemon);
     isSaved = daemon !== undefined && (await saveInTime(daemon));
-    // Where connections cannot be aborted, the end of the daemon cuts programs off.
-    if (!abortConnection(connection)) isKilled = kill(owner);
-    await unmount(mountpoint, { lazy: true });
+    // Where a user cannot abort the connection, the end of the daemon cuts programs off.
+    if (!abortConnection(connection) && process.geteuid?.() !== 0) isKilled = kill(owner);
+    await unmount(mountpoint, { lazy: true, abort: true });
     await Promise.race([closed, sleep(FORCE_PATIENCE_MS, undefined, { ref: false })]);
   } finally {
     daemon?.close();

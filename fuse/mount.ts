@@ -293,11 +293,16 @@ async function mountAsUser(
 export interface UnmountOptions {
   /** Takes the mount away at once and ends it when nobody uses it any more. */
   readonly lazy?: boolean;
+  /** Aborts the connection, too (MNT_FORCE, umount(2)), as `abortConnection` does where fusectl is mounted. Root only. */
+  readonly abort?: boolean;
 }
 
-function unmountCommand(mountpoint: string, { lazy = false }: UnmountOptions): [string, string[]] {
+function unmountCommand(
+  mountpoint: string,
+  { lazy = false, abort = false }: UnmountOptions,
+): [string, string[]] {
   if (!isRoot()) return fusermountUnmount(mountpoint, lazy);
-  return ['umount', [...(lazy ? ['-l'] : []), '--', mountpoint]];
+  return ['umount', [...(lazy ? ['-l'] : []), ...(abort ? ['-f'] : []), '--', mountpoint]];
 }
 
 /** Takes a mount out of sight on the way out of the process, whatever comes of it. */
