@@ -111,16 +111,10 @@ async function openLsnfs({ directory, cacheBytes }: EngineOptions): Promise<Engi
     get: (path) => database.get(path),
     scan: async () => {
       let [count, bytes] = [0, 0];
-      const walk = (directory: string): void => {
-        for (const { name, type } of database.list(directory)) {
-          if (type === 'directory') walk(`${directory}/${name}`);
-          else {
-            count++;
-            bytes += database.get(`${directory}/${name}`)!.length;
-          }
-        }
-      };
-      walk('');
+      for (const { content } of database.files()) {
+        count++;
+        bytes += content.length;
+      }
       return { count, bytes };
     },
     list: (path) => database.list(path).map(({ name }) => name),

@@ -139,7 +139,7 @@ async function snapshots(size: Size): Promise<void> {
     }
     const dirty = i === 1 ? tree.draw(UNSYNCED, 1) : [];
     const change = (directory: string): void => tree.write(directory, dirty, ++generation);
-    const live = new Transaction(database.volume.live);
+    const live = new Transaction(database.volume.live, false);
     const own: Work = {
       before: async () => {
         await rest(database);
@@ -342,7 +342,7 @@ async function opening(size: Size): Promise<void> {
   // The live LSN lies behind it: the checkpoint has a record of its own.
   const version = database.store.versionBefore(database.lsn)!.lsn;
   const number = ++generation;
-  const live = new Transaction(database.volume.live);
+  const live = new Transaction(database.volume.live, false);
   const behind = tree.draw(BEHIND, 4);
   for (const file of behind) live.put(tree.pathOf(file), tree.content(file, number));
   const between = database.lsn;

@@ -39,4 +39,5 @@ export {
 export type { Entry, EntryType, PathLike, Stat, View } from './plugin/view.ts';
 export { MemoryDirectory } from './storage/memory-device.ts';
 export type { Settings } from './store/settings.ts';
+export type { FileValue } from './vfs/values.ts';
 export type { CheckReport, DamageReport, VersionRange } from './vfs/verify.ts';

@@ -121,7 +121,7 @@ export class Cursor {
     return this.keyLength;
   }
   /** The key's bytes are the first `keyLength` of these; they change with the next step. */
-  get keyView(): Uint8Array {
+  get keyView(): Buffer {
     return this.keyBytes;
   }
   startsWith(prefix: Uint8Array): boolean {

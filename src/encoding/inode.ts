@@ -208,6 +208,18 @@ export function decodeInode(
   }
 }
 
+/** Whether a record is that of a regular file with all of its content in it. One that is damaged is none. */
+export function isInlineFile(bytes: Buffer, start: number, length: number): boolean {
+  if (length < INODE_CONTENT) return false;
+  const flags = getU16(bytes, start + INODE_FLAGS);
+  return (
+    (flags & FLAG_INLINE) !== 0 &&
+    (flags & ~FLAGS_KNOWN) === 0 &&
+    (getU16(bytes, start + INODE_MODE) & TYPE_MASK) === TYPE_REGULAR &&
+    getU64(bytes, start + INODE_SIZE) === length - INODE_CONTENT
+  );
+}
+
 function seconds(inode: number, bytes: Uint8Array, at: number): number {
   const value = getI64(bytes, at);
   if (!Number.isSafeInteger(value)) fail(inode, 'a time exceeds 2^53 seconds');

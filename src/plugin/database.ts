@@ -22,6 +22,7 @@ import { type FileSystemStatistics, ROOT_CALLER, ROOT_INODE } from '../vfs/file-
 import { LiveFileSystem } from '../vfs/live-file-system.ts';
 import { PastFileSystem } from '../vfs/past-file-system.ts';
 import type { ClientChanges } from '../vfs/restore.ts';
+import type { FileValue } from '../vfs/values.ts';
 import type { CheckReport } from '../vfs/verify.ts';
 import { StateVolume } from '../vfs/volume.ts';
 import type { Log, LogOptions } from '../wal/log.ts';
@@ -280,7 +281,7 @@ export class Database {
     this.live = new LiveFileSystem(store.live, this.vfsOptions);
     this.removeOrphans(warn);
     this.volume = new StateVolume(this.history, this.live, this.vfsOptions);
-    this.view = new Transaction(this.live);
+    this.view = new Transaction(this.live, false);
     this.snapshots = {
       create: (name, options) => this.createSnapshot(name, options?.message ?? ''),
       list: () => this.history.snapshots().map(snapshotInfo),
@@ -358,6 +359,11 @@ export class Database {
     return this.view.list(path);
   }
 
+  /** All regular files below a directory, with their content; see `View.files`. */
+  files(path: PathLike = '/'): Generator<FileValue> {
+    return this.view.files(path);
+  }
+
   /** Sets the content of one file, in a transaction of its own. Resolves when it is durable. */
   async put(
     path: PathLike,
@@ -387,8 +393,9 @@ export class Database {
     options: TransactionOptions = {},
   ): Promise<{ lsn: number; result: Result }> {
     const { live, log } = this.store;
-    const transaction = new Transaction(this.live);
+    const transaction = new Transaction(this.live, this.changeListener !== undefined);
     live.beginTransaction({ uid: process.getuid?.() ?? 0, pid: process.pid });
+    this.live.beginTransaction();
     let result: Result;
     try {
       result = work(transaction);
@@ -396,6 +403,7 @@ export class Database {
         result.catch(() => {});
         throw new LsnfsError('INVALID_INPUT', 'the function of a transaction must be synchronous, not async');
       }
+      this.live.endTransaction();
     } catch (error) {
       transaction.end();
       live.rollbackTransaction();

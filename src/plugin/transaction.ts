@@ -28,13 +28,15 @@ const SLASH = 0x2f;
 /** Reads and changes the live state. Valid until the function that it was given to returns. */
 export class Transaction extends View {
   /** What it has changed so far. */
-  readonly changes: TreeChanges = new TreeChanges();
+  readonly changes: TreeChanges;
   private readonly live: LiveFileSystem;
   private ended = false;
 
-  constructor(live: LiveFileSystem) {
+  /** `isFollowed`: somebody wants to know what it changes. */
+  constructor(live: LiveFileSystem, isFollowed: boolean) {
     super(live, () => {});
     this.live = live;
+    this.changes = new TreeChanges(isFollowed);
   }
 
   /** Nothing can be done with the transaction any more. */
@@ -50,16 +52,35 @@ export class Transaction extends View {
   put(path: PathLike, content: Uint8Array | string, options: PutOptions = {}): void {
     this.check();
     const bytes = typeof content === 'string' ? Buffer.from(content, 'utf8') : content;
+    const mode = options.mode ?? 0o644;
+    const plain = typeof path === 'string' ? this.live.values.place(path) : undefined;
+    if (plain !== undefined && this.putPlain(path, plain.directory, plain.name, bytes, mode)) return;
     named(path, () => {
       const place = this.place(path, true);
       if (place.attributes !== undefined && (place.attributes.mode & S_IFMT) === S_IFDIR)
         throw new PosixError('EISDIR');
       const { live } = this;
-      const handle = this.openToPut(place, options.mode ?? 0o644);
+      const handle = this.openToPut(place, mode);
       try {
         if (bytes.length > 0) live.write(ROOT_CALLER, handle, 0, bytes, 0, bytes.length, false);
       } finally {
         live.release(handle);
+      }
+    });
+  }
+
+  /** Returns false when a symbolic link is there, which is to be followed. */
+  private putPlain(path: PathLike, parent: number, name: Buffer, content: Uint8Array, mode: number): boolean {
+    return named(path, () => {
+      const { live, changes } = this;
+      try {
+        const { inode, isNew } = live.put(ROOT_CALLER, parent, name, content, mode);
+        if (isNew) changes.created(parent, name, inode);
+        else changes.inode(inode);
+        return true;
+      } catch (error) {
+        if (error instanceof PosixError && error.code === 'ELOOP') return false;
+        throw error;
       }
     });
   }

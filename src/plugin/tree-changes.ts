@@ -9,9 +9,14 @@ import { CHANGES_MAXIMUM, type ClientChanges } from '../vfs/restore.ts';
 
 export class TreeChanges {
   private firstNew = Number.POSITIVE_INFINITY;
-  private everything = false;
+  private everything: boolean;
   private entries: { parent: number; name: Uint8Array }[] = [];
   private readonly inodes = new Set<number>();
+
+  /** Without anybody who wants to know it is everything from the beginning. */
+  constructor(isFollowed: boolean) {
+    this.everything = !isFollowed;
+  }
 
   /** An inode was made under this name. */
   created(parent: number, name: Uint8Array, inode: number): void {

@@ -6,6 +6,7 @@ import { LsnfsError, PosixError } from '../errors.ts';
 import {
   type Attributes,
   type FileSystem,
+  O_NOATIME,
   O_RDONLY,
   ROOT_CALLER,
   ROOT_INODE,
@@ -19,6 +20,7 @@ import {
   S_IFSOCK,
 } from '../vfs/file-system.ts';
 import { resolvePath } from '../vfs/path.ts';
+import type { FileValue, Values } from '../vfs/values.ts';
 
 /** A path: text in UTF-8, or bytes. A leading slash changes nothing. */
 export type PathLike = string | Uint8Array;
@@ -97,11 +99,35 @@ function milliseconds(seconds: number, nanoseconds: number): number {
   return seconds * 1000 + nanoseconds / 1e6;
 }
 
+/** An entry of a directory; the bytes of its name are made when they are asked for. */
+class ListedEntry implements Entry {
+  readonly name: string;
+  readonly type: EntryType;
+  readonly inode: number;
+  /** The bytes of a name that is no UTF-8. */
+  private readonly bytes: Buffer | undefined;
+
+  constructor(source: Buffer, start: number, end: number, inode: number, type: number) {
+    this.name = source.toString('utf8', start, end);
+    this.type = entryTypeOf(type);
+    this.inode = inode;
+    this.bytes = this.name.includes('\ufffd') ? Buffer.from(source.subarray(start, end)) : undefined;
+  }
+
+  get nameBytes(): Buffer {
+    return this.bytes ?? Buffer.from(this.name, 'utf8');
+  }
+}
+
+/** A file system that a program has in its own process. */
+export type OwnFileSystem = FileSystem & { readonly values: Values };
+
+/** Reading leaves access times as they are: it is no change of a database. */
 export class View {
-  protected readonly fileSystem: FileSystem;
+  protected readonly fileSystem: OwnFileSystem;
   private readonly onClose: () => void;
 
-  constructor(fileSystem: FileSystem, onClose: () => void) {
+  constructor(fileSystem: OwnFileSystem, onClose: () => void) {
     this.fileSystem = fileSystem;
     this.onClose = onClose;
   }
@@ -113,6 +139,10 @@ export class View {
 
   /** The content of a file, or undefined when there is nothing at the path. @throws PosixError EISDIR, ENOTDIR, … */
   get(path: PathLike): Buffer | undefined {
+    if (typeof path === 'string') {
+      const content = this.fileSystem.values.content(path);
+      if (content !== undefined) return content ?? undefined;
+    }
     return named(path, () => {
       const attributes = this.find(path, true);
       return attributes === undefined ? undefined : this.content(attributes);
@@ -138,7 +168,7 @@ export class View {
       throw new LsnfsError('EFBIG', message, { size: count, limit: CONTENT_MAX });
     }
     const { fileSystem } = this;
-    const handle = fileSystem.open(ROOT_CALLER, attributes.inode, O_RDONLY);
+    const handle = fileSystem.open(ROOT_CALLER, attributes.inode, O_RDONLY | O_NOATIME);
     try {
       const bytes = Buffer.alloc(count);
       let filled = 0;
@@ -185,25 +215,46 @@ export class View {
 
   /** The entries of a directory, in the order of their names' bytes. @throws PosixError ENOENT, ENOTDIR */
   list(path: PathLike = '/'): Entry[] {
+    const entries: Entry[] = [];
+    this.fileSystem.values.eachEntry(this.directoryAt(path), (bytes, start, end, inode, type) => {
+      entries.push(new ListedEntry(bytes, start, end, inode, type));
+    });
+    return entries;
+  }
+
+  /**
+   * All regular files below a directory, with their content, in the order of a walk by name. Of the live state: what is
+   * changed between two steps may be seen or not. @throws PosixError ENOENT, ENOTDIR
+   */
+  files(path: PathLike = '/'): Generator<FileValue> {
+    const text = typeof path === 'string' ? path : Buffer.from(path).toString('utf8');
+    const above = text.split('/').filter((name) => name !== '' && name !== '.');
+    return this.fileSystem.values.files(
+      this.directoryAt(path),
+      above.map((name) => `/${name}`).join(''),
+      (inode) => this.contentOf(inode),
+    );
+  }
+
+  /** Of an inode that may be gone by now. */
+  private contentOf(inode: number): Buffer | undefined {
+    try {
+      return this.content(this.fileSystem.getattr(ROOT_CALLER, inode));
+    } catch (error) {
+      if (error instanceof PosixError && error.code === 'ESTALE') return undefined;
+      throw error;
+    }
+  }
+
+  /** @throws PosixError ENOENT, ENOTDIR */
+  private directoryAt(path: PathLike): number {
+    const plain = typeof path === 'string' ? this.fileSystem.values.directory(path) : 0;
+    if (plain !== 0) return plain;
     return named(path, () => {
       const attributes = this.find(path, true);
       if (attributes === undefined) throw new PosixError('ENOENT');
-      const { fileSystem } = this;
-      const handle = fileSystem.opendir(ROOT_CALLER, attributes.inode);
-      try {
-        const entries: Entry[] = [];
-        fileSystem.readdir(handle, 0, (name, inode, mode) => {
-          const nameBytes = Buffer.from(name);
-          const text = nameBytes.toString('utf8');
-          if (text !== '.' && text !== '..') {
-            entries.push({ name: text, nameBytes, type: entryTypeOf(mode), inode });
-          }
-          return true;
-        });
-        return entries;
-      } finally {
-        fileSystem.releasedir(handle);
-      }
+      if ((attributes.mode & S_IFMT) !== S_IFDIR) throw new PosixError('ENOTDIR');
+      return attributes.inode;
     });
   }
 

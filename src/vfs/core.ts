@@ -66,6 +66,8 @@ export class Core {
   private readonly recordKey = Buffer.alloc(9);
   /** Type of the entry that `childInode` found last. */
   childType = 0;
+  /** How often a path may have come to lead to another directory, or to none. */
+  directoryMoves = 0;
 
   constructor(state: StateReader, options: VfsOptions) {
     this.state = state;

@@ -70,6 +70,8 @@ export class LiveCore extends Core {
   private readonly record: Buffer;
   private readonly bareRecord: Buffer;
   private readonly direntViews: Buffer[] = [];
+  /** Directories whose records are to be put at the end of the transaction, pinned; undefined outside one. */
+  private waiting: Set<Inode> | undefined;
   private readonly dirent = Buffer.alloc(DIRENT_MAX);
 
   constructor(state: LiveState, options: VfsOptions) {
@@ -117,6 +119,8 @@ export class LiveCore extends Core {
 
   /** The state may be another than the one that was decoded. */
   forget(): void {
+    this.directoryMoves++;
+    this.waiting = undefined;
     this.cache.clear();
     this.handles.detach();
     this.orphans.clear();
@@ -148,6 +152,43 @@ export class LiveCore extends Core {
     this.live.put(TREE.inodes, this.inodeKeyOf(inode.inode), value);
   }
 
+  /**
+   * From here to `putWaiting` directories that get new entries put their records once, at the end: a transaction that
+   * makes many files would write the same records over and over. What fails in between must go to `forget`.
+   */
+  waitWithDirectories(): void {
+    this.waiting = new Set();
+  }
+
+  /** Puts the records of a directory that has got an entry, now or when the transaction ends. */
+  putDirectory(directory: Inode): void {
+    const { waiting } = this;
+    if (waiting === undefined) {
+      this.putInode(directory);
+      return;
+    }
+    if (waiting.has(directory)) return;
+    directory.pins++;
+    waiting.add(directory);
+  }
+
+  putWaiting(): void {
+    const { waiting } = this;
+    this.waiting = undefined;
+    if (waiting === undefined || waiting.size === 0) return;
+    this.live.begin();
+    try {
+      for (const directory of waiting) {
+        directory.pins--;
+        this.putInode(directory);
+      }
+      this.live.commit();
+    } catch (error) {
+      this.abort();
+      throw error;
+    }
+  }
+
   putEntry(directory: Inode, name: Uint8Array, child: Inode): void {
     const length = encodeDirent(this.dirent, child.inode, child.mode);
     this.live.put(TREE.namespace, this.entryKeyOf(directory.inode, name), this.direntViews[length]!);
@@ -165,7 +206,10 @@ export class LiveCore extends Core {
   removeEntry(directory: Inode, name: Uint8Array, child: Inode): void {
     this.live.delete(TREE.namespace, this.entryKeyOf(directory.inode, name));
     directory.size -= name.length + ENTRY_OVERHEAD;
-    if (child.isDirectory) directory.links--;
+    if (child.isDirectory) {
+      directory.links--;
+      this.directoryMoves++;
+    }
     this.touchContent(directory);
   }
 
@@ -357,6 +401,7 @@ export class LiveCore extends Core {
       this.live.unmapData(inode.inode, 0, Number.POSITIVE_INFINITY);
     }
     if ((inode.flags & FLAG_XATTRS) !== 0) deleteAllXattrs(this.live, inode.inode);
+    if (this.waiting?.delete(inode) === true) inode.pins--;
     this.live.delete(TREE.inodes, this.inodeKeyOf(inode.inode));
     this.cache.delete(inode.inode);
   }

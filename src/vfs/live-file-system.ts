@@ -70,7 +70,11 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
    * lives on without a name. Returns what a client that caches must be told.
    */
   restore(state: RestorableState, lsn: number): ClientChanges {
-    return restoreAll(this.core, state, lsn);
+    try {
+      return restoreAll(this.core, state, lsn);
+    } finally {
+      this.core.directoryMoves++;
+    }
   }
 
   /** What a restore of some paths to a past state would do; to be done at once, or not. @throws PosixError ENOENT */
@@ -80,7 +84,11 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
 
   /** As `restore`, for what is at some paths only. */
   restorePaths(state: RestorableState, plan: PathRestorePlan): ClientChanges {
-    return restorePaths(this.core, this.content, state, plan);
+    try {
+      return restorePaths(this.core, this.content, state, plan);
+    } finally {
+      this.core.directoryMoves++;
+    }
   }
 
   /** Removes what an earlier session had unlinked and still open. For the mount to call first. */
@@ -201,7 +209,7 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
       if (target !== null) this.content.write(inode, 0, target, 0, target.length);
       core.addEntry(directory, name, inode);
       core.putInode(inode);
-      core.putInode(directory);
+      core.putDirectory(directory);
       core.commit();
       return inode;
     } catch (error) {
@@ -329,6 +337,57 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
     core.checkFreeName(caller, directory, name);
     const inode = this.add(caller, directory, name, S_IFREG | (mode & 0o7777), 0, null);
     return { attributes: inode, handle: core.handles.open(inode, flags, null) };
+  }
+
+  /** Operations up to `endTransaction` are one transaction of the state. When that fails, the state is to be rolled back. */
+  beginTransaction(): void {
+    this.core.waitWithDirectories();
+  }
+
+  endTransaction(): void {
+    this.core.putWaiting();
+  }
+
+  /**
+   * Sets all of a file's content; makes the file, with this mode, when the name is free. One operation, where programs
+   * behind a kernel need create, truncate, write and close. Returns the inode; `isNew`: it was made.
+   * @throws PosixError as `create` and `write`; EISDIR; ELOOP for a symbolic link; EINVAL for what else is no file
+   */
+  put(
+    caller: Caller,
+    parent: number,
+    name: Uint8Array,
+    content: Uint8Array,
+    mode: number,
+  ): { inode: number; isNew: boolean } {
+    const { core } = this;
+    const directory = core.searchDirectory(caller, parent);
+    if (isDot(name) || isDotDot(name)) throw new PosixError('EISDIR');
+    core.checkName(name);
+    if (content.length > MAX_FILE_SIZE) throw new PosixError('EFBIG');
+    const existing = core.child(parent, name);
+    if (existing === undefined) core.checkFreeName(caller, directory, name);
+    else {
+      if (existing.isSymlink) throw new PosixError('ELOOP');
+      if (!existing.isRegular) throw new PosixError(existing.isDirectory ? 'EISDIR' : 'EINVAL');
+      core.require(caller, existing, MAY_WRITE);
+    }
+    core.begin();
+    try {
+      const inode = existing ?? core.newInode(caller, directory, S_IFREG | (mode & 0o7777));
+      if (existing !== undefined) applyAttributes(core, this.content, caller, inode, { size: 0 });
+      if (content.length > 0) this.content.write(inode, 0, content, 0, content.length);
+      if (existing === undefined) {
+        core.addEntry(directory, name, inode);
+        core.putDirectory(directory);
+      } else this.noteWrite(caller, inode, core.checkPermissions && !keepsPrivileges(caller));
+      core.putInode(inode);
+      core.commit();
+      return { inode: inode.inode, isNew: existing === undefined };
+    } catch (error) {
+      core.abort();
+      throw error;
+    }
   }
 
   tmpfile(

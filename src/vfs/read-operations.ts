@@ -22,6 +22,7 @@ import {
 } from './file-system.ts';
 import type { Handle } from './handle-table.ts';
 import type { Inode } from './inode-cache.ts';
+import { Values } from './values.ts';
 import { checkXattrRead, isTrusted, NAMESPACE, xattrNamespace } from './xattr-rules.ts';
 import { eachXattrName, readXattr, XATTR_ACCESS_ACL, XATTR_CAPABILITY } from './xattr-store.ts';
 
@@ -31,9 +32,12 @@ const NAME_DOT_DOT = Buffer.from('..');
 
 export abstract class ReadOperations {
   protected readonly core: Core;
+  /** Content and names by path, for a program that has the state in its own process. */
+  readonly values: Values;
 
   constructor(core: Core) {
     this.core = core;
+    this.values = new Values(core);
   }
 
   get lsn(): number {

@@ -140,6 +140,7 @@ function exchangeEntries(
 ): void {
   core.putEntry(from, name, target);
   core.putEntry(to, newName, source);
+  core.directoryMoves++;
   if (source.isDirectory) {
     from.links--;
     to.links++;

@@ -526,7 +526,7 @@ export class FaultRun {
     const intended = new Error('rolled back on purpose');
     await this.step('change', label, async () => {
       const { live } = this.store;
-      const transaction = new Transaction(this.fs);
+      const transaction = new Transaction(this.fs, false);
       live.beginTransaction();
       try {
         work(transaction);
