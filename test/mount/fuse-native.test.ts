@@ -296,7 +296,7 @@ nativeTest('another user than root mounts with it too, and lets others in if tha
   t.regex((await world.run('nobody', 'ls m')).stderr, /not connected|connection abort/);
   const refused = await world.run('nobody', `lsnfs mount s m --binding ${binding} --allow-other`);
   t.is(refused.code, 1);
-  t.regex(refused.stderr, /user_allow_other into \/etc\/fuse\.conf/);
+  t.regex(refused.stderr, /user_allow_other in \/etc\/fuse\.conf/);
   world.allowOthers(true);
   const again = await world.run(
     'nobody',
