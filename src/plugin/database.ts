@@ -8,7 +8,7 @@
 import * as fs from 'node:fs';
 import { CONTROL_NAME } from '../encoding/control.ts';
 import type { PageSize } from '../encoding/page.ts';
-import { LsnfsError, systemErrorCode } from '../errors.ts';
+import { LsnfsError, PosixError, systemErrorCode } from '../errors.ts';
 import { History } from '../history/history.ts';
 import { checkSnapshotName, formatTime, parseTarget, type Target } from '../history/targets.ts';
 import type { StorageDirectory } from '../storage/device.ts';
@@ -40,8 +40,9 @@ import { type LoadedPlugins, loadPlugins } from './plugins.ts';
 import { type RestoreOptions, type RestoreResult, restore } from './restoration.ts';
 import { reportState, type StateReport, type StoreState } from './states.ts';
 import { type PutOptions, Transaction } from './transaction.ts';
+import { TreeChanges } from './tree-changes.ts';
 import { type ScrubSummary, Verifications } from './verification.ts';
-import { type Entry, type PathLike, type Stat, View } from './view.ts';
+import { type Entry, named, type PathLike, type Stat, View } from './view.ts';
 
 export interface InitializeOptions {
   /** Bytes of a page, fixed for ever. Default: 4096. */
@@ -75,6 +76,9 @@ export interface ServerOptions {
   background?: 'own' | 'caller';
   vfs?: Partial<VfsOptions>;
 }
+
+/** A put of up to so many bytes is one operation on the trees, which changes few pages. */
+const PUT_AT_ONCE_BYTES = 16 * 1024;
 
 export interface TransactionOptions {
   /**
@@ -370,8 +374,41 @@ export class Database {
     content: Uint8Array | string,
     options: PutOptions = {},
   ): Promise<{ lsn: number }> {
-    const { lsn } = await this.transaction((transaction) => transaction.put(path, content, options));
+    const bytes = typeof content === 'string' ? Buffer.from(content, 'utf8') : content;
+    const lsn = this.putAtOnce(path, bytes, options.mode);
+    if (lsn === undefined) return this.transaction((transaction) => transaction.put(path, bytes, options));
+    await this.store.log.sync(lsn);
+    await this.plugins?.run('commit', { lsn });
     return { lsn };
+  }
+
+  /**
+   * A small file in a directory that exists, as one operation: nothing of it needs to be undone as a whole. Returns the
+   * LSN, or undefined when it takes a transaction.
+   */
+  private putAtOnce(path: PathLike, content: Uint8Array, mode = 0o644): number | undefined {
+    const { live } = this.store;
+    if (typeof path !== 'string' || content.length > PUT_AT_ONCE_BYTES || live.isChanging) return undefined;
+    const place = this.live.values.place(path);
+    if (place === undefined) return undefined;
+    const { directory, name } = place;
+    const before = live.origin;
+    live.origin = { uid: process.getuid?.() ?? 0, pid: process.pid };
+    try {
+      const { inode, isNew } = named(path, () => this.live.put(ROOT_CALLER, directory, name, content, mode));
+      if (this.changeListener === undefined) return live.lsn;
+      const changes = new TreeChanges(true);
+      if (isNew) changes.created(directory, name, inode);
+      else changes.inode(inode);
+      if (changes.list !== undefined) this.changeListener(changes.list);
+      return live.lsn;
+    } catch (error) {
+      // What a symbolic link leads to is to be written.
+      if (error instanceof PosixError && error.code === 'ELOOP') return undefined;
+      throw error;
+    } finally {
+      live.origin = before;
+    }
   }
 
   /** Deletes one file or directory, in a transaction of its own. Resolves when that is durable. */

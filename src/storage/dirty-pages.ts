@@ -79,8 +79,8 @@ export interface PageMark {
 
 /** Dirty pages looked at between two yields of a walk. */
 const WALK_STEP = 16;
-/** Buffers of images that are kept for the next savepoint. */
-const SPARE_IMAGES = 64;
+/** Buffers of images that are kept for the next savepoint: 4 MiB of 4 KiB pages. */
+const SPARE_IMAGES = 1024;
 
 export class DirtyPages implements PageSpace {
   readonly pageSize: number;

@@ -39,8 +39,9 @@ export class Content {
     let { content } = inode;
     if (content === null || content.length < size) {
       // Room for more: small files grow by small appends.
-      const larger = Buffer.alloc(Math.min(this.inlineMax, Math.max(size, inode.size * 2)));
+      const larger = Buffer.allocUnsafe(Math.min(this.inlineMax, Math.max(size, inode.size * 2)));
       content?.copy(larger, 0, 0, inode.size);
+      larger.fill(0, inode.size);
       content = larger;
       inode.content = larger;
     } else if (size > inode.size) content.fill(0, inode.size, size);

@@ -301,7 +301,7 @@ export class LiveCore extends Core {
 
   /**
    * A new inode in a directory: owner and group, setgid and the default ACL taken from the directory. Its record
-   * is the caller's to put. Inside a transaction.
+   * is the caller's to put, and the caller's to take into the cache if somebody goes on with it. Inside a transaction.
    */
   newInode(caller: Caller, directory: Inode, mode: number): Inode {
     const type = mode & S_IFMT;
@@ -329,7 +329,6 @@ export class LiveCore extends Core {
       }
     }
     this.setAllTimes(inode);
-    this.cache.add(inode);
     return inode;
   }
 

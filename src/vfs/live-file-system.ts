@@ -205,6 +205,7 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
     core.begin();
     try {
       const inode = core.newInode(caller, directory, mode);
+      core.cache.add(inode);
       inode.device = device;
       if (target !== null) this.content.write(inode, 0, target, 0, target.length);
       core.addEntry(directory, name, inode);
@@ -404,6 +405,7 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
     let inode: Inode;
     try {
       inode = core.newInode(caller, directory, S_IFREG | (mode & 0o7777));
+      core.cache.add(inode);
       inode.links = 0;
       if ((flags & O_EXCL) === 0) inode.flags |= FLAG_LINKABLE;
       core.putOrphan(inode);

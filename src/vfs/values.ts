@@ -36,6 +36,8 @@ export class Values {
   /** The key of an entry, and views of its beginning by length of the name. */
   private readonly key = Buffer.alloc(8 + NAME_MAX);
   private readonly keys: Buffer[] = [];
+  /** The names alone, likewise. */
+  private readonly names: Buffer[] = [];
   private cursor: Cursor | undefined;
 
   constructor(core: Core) {
@@ -159,17 +161,18 @@ export class Values {
     if (view === undefined) {
       view = key.subarray(0, 8 + length);
       this.keys[length] = view;
+      this.names[length] = key.subarray(8, 8 + length);
     }
     return view;
   }
 
-  /** Where a plain name of a path would be, for who makes it: its directory, and the name in a buffer of its own. */
+  /** Where a plain name of a path would be: its directory, and the name, which the next call overwrites. */
   place(path: string): { directory: number; name: Buffer } | undefined {
     const slash = path.lastIndexOf('/');
     const directory = this.directory(slash < 0 ? '' : path.slice(0, slash));
     if (directory === 0) return undefined;
     const key = this.keyOf(directory, path, slash + 1, path.length);
-    return key === undefined ? undefined : { directory, name: Buffer.from(key.subarray(8)) };
+    return key === undefined ? undefined : { directory, name: this.names[key.length - 8]! };
   }
 
   /** The entries of a directory, in the order of their names' bytes. The state is not changed meanwhile. */
