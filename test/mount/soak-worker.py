@@ -202,6 +202,8 @@ class Renames(Work):
         if not os.path.exists(f"{moved}-moved"):
             os.rename(moved, f"{moved}-moved")
         else:
+            # Whoever was killed while it removed the tree may have left the directory alone.
+            os.makedirs(f"{moved}-moved/inner", exist_ok=True)
             os.rename(moved, f"{moved}-moved/inner/{step}")
             if self.random.random() < 0.1:
                 for path, directories, files in os.walk(f"{moved}-moved", topdown=False):
