@@ -25,7 +25,8 @@ export function run(command: string, args: readonly string[], options: RunOption
   });
   if (error !== undefined) throw error;
   if (status === null || !(options.statuses ?? [0]).includes(status)) {
-    const why = stderr.trim().split('\n').at(-1) ?? '';
+    const lines = stderr.trim().split('\n');
+    const why = lines.find((line) => /^\w*error\b/i.test(line)) ?? lines.at(-1) ?? '';
     throw new Error(`${command} ${args[0] ?? ''} ended with ${signal ?? `status ${status}`}: ${why}`);
   }
   return stdout ?? '';
@@ -57,6 +58,11 @@ export class CleanUp {
 
   add(step: () => void): void {
     this.steps.push(step);
+  }
+
+  /** What the last step would undo has been undone. */
+  forgetLast(): void {
+    this.steps.pop();
   }
 
   /** Does them all, once. */

@@ -1,140 +1,315 @@
 /**
- * The mount beside what a user would take instead: `npm run bench [-- --rounds N]`.
+ * The mount beside what a user would take instead: `npm run bench:mount -- [--rounds 3] [--quick] [--only REGEX] [--systems A,B]
+ * [--json FILE] [--compare FILE]`.
  *
- * Each round runs every workload on lsnfs, on bindfs over the native file system, and on the native file system
- * itself, one after the other, so that what else the machine does hits all alike. Printed are the medians of the
- * rounds and, first, what they are relative to bindfs. Everything is below one temporary directory, and gone afterwards.
+ * Each round runs every workload on lsnfs, on bindfs and on a pass-through by fuse-native over the native file system, and
+ * on the native file system itself, one after the other, each in a fresh directory. The workloads are programs; what
+ * they print is measured in them. Everything is below one temporary directory, and gone afterwards.
  */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import * as fs from 'node:fs';
-import { tmpdir } from 'node:os';
+import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { isInstalled, median, run } from './measure.ts';
+import { parseArgs } from 'node:util';
+import { CleanUp, isInstalled, run, settle } from './measure.ts';
+import { machine, OWN, type Row, SystemsReport } from './systems.ts';
 
-interface Row {
-  readonly title: string;
+const NATIVE = 'native';
+const BINDFS = 'bindfs';
+const PASSTHROUGH = 'fuse-native';
+
+interface MountRow extends Row {
   readonly workload: string;
   readonly argument?: string;
-  /** Whether more is better (a rate) or less (a time). */
-  readonly unit: 'ms' | '/s';
+  /** Which of the figures that the workload prints. */
+  readonly figure?: string;
   /** Whether the kernel's caches are dropped before. */
   readonly cold?: boolean;
+  /** Programs that it needs. */
+  readonly needs?: readonly string[];
+  /** Left out of --quick. */
+  readonly slow?: boolean;
 }
 
 const here = fileURLToPath(new URL('.', import.meta.url));
 const root = join(here, '..', '..');
-const roundsAt = process.argv.indexOf('--rounds');
-const rounds = roundsAt < 0 ? 5 : Number(process.argv[roundsAt + 1]);
+const { values: given } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '3' },
+    quick: { type: 'boolean', default: false },
+    only: { type: 'string', default: '' },
+    systems: { type: 'string', default: [OWN, BINDFS, PASSTHROUGH, NATIVE].join(',') },
+    json: { type: 'string' },
+    compare: { type: 'string' },
+  },
+});
+const rounds = given.quick ? 1 : Number(given.rounds);
 if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds takes a whole number from 1 on');
+const only = new RegExp(given.only);
+const systems = given.systems.split(',');
 
-const base = fs.mkdtempSync(join(tmpdir(), 'lsnfs-bench-'));
+const base = fs.mkdtempSync(join(tmpdir(), 'lsnfs-bench-mount-'));
 const archive = join(base, 'tree.tar');
-const places = {
-  lsnfs: join(base, 'lsnfs'),
-  bindfs: join(base, 'bindfs'),
-  native: join(base, 'native'),
-};
-type Place = keyof typeof places;
+const origin = join(base, 'origin.git');
+const postgresql = postgresqlPrograms();
 
-const rows: readonly Row[] = [
-  { title: 'create 5,000 files of 1 KB', workload: 'create', unit: 'ms' },
-  { title: 'untar a source tree', workload: 'untar', argument: archive, unit: 'ms' },
-  { title: 'find in it, cold', workload: 'find', unit: 'ms', cold: true },
-  { title: 'find in it, warm', workload: 'find', unit: 'ms' },
-  { title: 'grep -r in it, cold', workload: 'grep', unit: 'ms', cold: true },
-  { title: 'rm -rf of it', workload: 'remove', unit: 'ms' },
-  { title: '20,000 appends of 100 bytes', workload: 'append', unit: 'ms' },
-  { title: '1 GB written, with fsync', workload: 'write', unit: 'ms' },
+const atLeastBindfs = { ratio: 1, of: BINDFS };
+const fio = (kind: string, block: string, jobs: number, sync: boolean): string =>
+  `--rw=${kind} --bs=${block} --numjobs=${jobs}${sync ? ' --fdatasync=1' : ''}`;
+
+const ROWS: readonly MountRow[] = [
+  { title: 'create 5,000 files of 1 KB', workload: 'create', unit: 'ms', target: atLeastBindfs },
+  { title: 'stat of them, warm', workload: 'stat', unit: 'ms' },
+  { title: 'stat of them, cold', workload: 'stat', unit: 'ms', cold: true, target: atLeastBindfs },
+  {
+    title: 'stat of them by Node, cold: with times of birth, which bindfs has not',
+    workload: 'nodeStat',
+    unit: 'ms',
+    cold: true,
+  },
+  { title: 'reading them, cold', workload: 'readSmall', unit: 'ms', cold: true },
+  { title: 'reading them, warm', workload: 'readSmall', unit: 'ms' },
+  { title: 'removing them', workload: 'removeSmall', unit: 'ms', target: atLeastBindfs },
+  { title: 'lookup of nothing, median', workload: 'lookups', figure: 'p50', unit: 'ms' },
+  { title: 'lookup of nothing, p99', workload: 'lookups', figure: 'p99', unit: 'ms' },
+  { title: 'untar a source tree', workload: 'untar', argument: archive, unit: 'ms', target: atLeastBindfs },
+  { title: 'find in it, cold', workload: 'find', unit: 'ms', cold: true, target: atLeastBindfs },
+  { title: 'find in it, warm', workload: 'find', unit: 'ms', target: atLeastBindfs },
+  { title: 'grep -r in it, cold', workload: 'grep', unit: 'ms', cold: true, target: atLeastBindfs },
+  { title: 'rm -rf of it', workload: 'remove', unit: 'ms', target: atLeastBindfs },
+  { title: 'git clone', workload: 'clone', argument: origin, unit: 'ms', needs: ['git'], slow: true },
+  { title: 'git status', workload: 'status', unit: 'ms', needs: ['git'], slow: true },
+  { title: 'git status, cold', workload: 'status', unit: 'ms', cold: true, needs: ['git'], slow: true },
+  { title: '20,000 appends of 100 bytes', workload: 'append', unit: 'ms', target: { ratio: 5, of: BINDFS } },
+  { title: '1 GB written, with fsync', workload: 'write', unit: 'ms', target: { ratio: 0.8, of: NATIVE } },
   { title: '1 GB read, cold', workload: 'read', unit: 'ms', cold: true },
-  { title: '1 GB read, warm', workload: 'read', unit: 'ms' },
-  { title: 'fsyncs, 1 process', workload: 'fsyncs', argument: '1', unit: '/s' },
-  { title: 'fsyncs, 4 processes', workload: 'fsyncs', argument: '4', unit: '/s' },
+  { title: '1 GB read, warm', workload: 'read', unit: 'ms', target: { ratio: 0.8, of: NATIVE } },
+  ...(['4k', '8k'] as const).flatMap((block): MountRow[] => {
+    const row = (title: string, argument: string, more: Partial<MountRow> = {}): MountRow => ({
+      title: `fio ${block} ${title}`,
+      workload: 'fio',
+      figure: 'rate',
+      argument,
+      unit: '/s',
+      needs: ['fio'],
+      slow: block === '8k' || argument.includes('--numjobs=8'),
+      ...more,
+    });
+    return [
+      row('random read, 1 job', fio('randread', block, 1, false), { target: atLeastBindfs }),
+      row('random read, 8 jobs', fio('randread', block, 8, false), { target: atLeastBindfs }),
+      row('random write, 1 job', fio('randwrite', block, 1, false)),
+      row('random write, 8 jobs', fio('randwrite', block, 8, false)),
+      row('random write and fdatasync, 1 job', fio('randwrite', block, 1, true)),
+      row('random write and fdatasync, 8 jobs', fio('randwrite', block, 8, true)),
+    ];
+  }),
+  ...([1, 4, 16] as const).map(
+    (processes): MountRow => ({
+      title: `fsyncs, ${processes === 1 ? '1 process' : `${processes} processes`}`,
+      workload: 'fsyncs',
+      figure: 'rate',
+      argument: String(processes),
+      unit: '/s',
+      ...(processes === 1 && { target: { ratio: 0.5, of: NATIVE } }),
+      ...(processes === 16 && { target: atLeastBindfs }),
+    }),
+  ),
+  { title: '2,000 inserts by sqlite3, WAL, FULL', workload: 'sqlite', unit: 'ms', needs: ['sqlite3'] },
+  ...(['readwrite', 'select'] as const).map(
+    (figure): MountRow => ({
+      title: `pgbench, 4 clients, ${figure === 'select' ? 'select only' : 'read and write'}`,
+      workload: 'pgbench',
+      figure,
+      argument: `${postgresql ?? ''} ${join(base, 'socket')}`,
+      unit: '/s',
+      needs: postgresql === undefined ? ['postgresql'] : [],
+      target: { ratio: 1.2, of: BINDFS },
+      slow: true,
+    }),
+  ),
 ];
 
+function postgresqlPrograms(): string | undefined {
+  const place = '/usr/lib/postgresql';
+  const versions = fs.existsSync(place) ? fs.readdirSync(place).map(Number) : [];
+  const newest = versions.sort((a, b) => b - a)[0];
+  return newest === undefined ? undefined : `${place}/${newest}/bin`;
+}
+
 function lsnfs(...args: string[]): string {
-  return run(process.execPath, [join(here, '..', 'cli', 'main.js'), ...args]);
+  return run(process.execPath, [join(root, 'dist', 'bundle', 'lsnfs.js'), ...args]);
 }
 
-function format(value: number | undefined): string {
-  return value === undefined ? '–' : Math.round(value).toLocaleString('en');
+/** Makes a system at a directory. Returns what takes it away. @throws Error when it cannot be had */
+async function setUp(system: string, directory: string): Promise<() => Promise<void> | void> {
+  const below = join(base, 'below');
+  switch (system) {
+    case OWN: {
+      const store = join(base, 'store');
+      lsnfs('init', store);
+      lsnfs('mount', store, directory, '--allow-other');
+      return () => {
+        note(directory);
+        lsnfs('unmount', directory);
+        fs.rmSync(store, { recursive: true });
+      };
+    }
+    case BINDFS:
+      if (!isInstalled('bindfs')) throw new Error('bindfs is not installed');
+      fs.mkdirSync(below);
+      run('bindfs', [below, directory]);
+      return () => {
+        run('umount', [directory]);
+        fs.rmSync(below, { recursive: true });
+      };
+    case PASSTHROUGH: {
+      fs.mkdirSync(below);
+      const server = spawn(process.execPath, [join(here, 'passthrough.js'), below, directory], {
+        stdio: ['pipe', 'pipe', 'pipe'],
+      });
+      await mounted(server);
+      return async () => {
+        const ended = once(server, 'exit');
+        server.stdin!.end();
+        await ended;
+        fs.rmSync(below, { recursive: true });
+      };
+    }
+    case NATIVE:
+      return () => {};
+    default:
+      throw new Error(`there is no system ${system}`);
+  }
 }
 
-const withBindfs = isInstalled('bindfs');
-if (!withBindfs) process.stderr.write('bindfs is not installed: its column stays empty\n');
-const measured = new Map<string, Map<Place, number[]>>(rows.map(({ title }) => [title, new Map()]));
-const clean: (() => void)[] = [() => fs.rmSync(base, { recursive: true, force: true })];
+async function mounted(server: ChildProcess): Promise<void> {
+  let why = '';
+  server.stderr!.on('data', (text) => {
+    why += text;
+  });
+  const first = await Promise.race([
+    once(server.stdout!, 'data'),
+    once(server, 'exit').then(() => undefined),
+  ]);
+  if (first === undefined)
+    throw new Error(`the pass-through did not mount: ${why.trim().split('\n').at(-1) ?? ''}`);
+}
+
 let residentKib = 0;
 
-try {
-  run('tar', ['-cf', archive, '-C', join(root, 'node_modules'), '.']);
-  for (let round = 0; round < rounds; round++) {
-    for (const place of Object.keys(places) as Place[]) {
-      if (place === 'bindfs' && !withBindfs) continue;
-      const directory = places[place];
-      fs.mkdirSync(directory);
-      let end: () => void;
-      if (place === 'lsnfs') {
-        const store = join(base, 'store');
-        lsnfs('init', store);
-        lsnfs('mount', store, directory);
-        end = () => {
-          lsnfs('unmount', directory);
-          fs.rmSync(store, { recursive: true });
-        };
-      } else if (place === 'bindfs') {
-        const below = join(base, 'below');
-        fs.mkdirSync(below);
-        run('bindfs', [below, directory]);
-        end = () => {
-          run('umount', [directory]);
-          fs.rmSync(below, { recursive: true });
-        };
-      } else end = () => {};
-      clean.push(end);
-      for (const row of rows) {
-        if (row.cold === true) {
-          run('sync', []);
-          fs.writeFileSync('/proc/sys/vm/drop_caches', '3');
-        }
-        const output = run(process.execPath, [
-          join(here, 'workloads.js'),
-          row.workload,
-          directory,
-          row.argument ?? '',
-        ]);
-        const values = measured.get(row.title)!;
-        values.set(place, [...(values.get(place) ?? []), Number(output)]);
+/** What the daemon had in memory at most. */
+function note(directory: string): void {
+  const { pid } = JSON.parse(lsnfs('status', directory, '--json')) as { pid: number };
+  const status = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
+  residentKib = Math.max(residentKib, Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? 0));
+}
+
+const wanted = ROWS.filter((row) => !(given.quick && row.slow === true));
+const shown = wanted.filter(({ title }) => only.test(title));
+const report = new SystemsReport(shown, systems);
+const cleanUp = new CleanUp();
+cleanUp.add(() => fs.rmSync(base, { recursive: true, force: true }));
+const loadBefore = loadavg();
+
+/** Runs what the rows need, in their order; what goes before a wanted row may prepare it. */
+function measure(system: string, directory: string): void {
+  const needed = new Set(shown.flatMap(({ workload }) => [workload, ...(BEFORE[workload] ?? [])]));
+  const figures = new Map<string, Record<string, number>>();
+  for (const row of wanted) {
+    const { workload, argument = '', title } = row;
+    if (!needed.has(workload)) continue;
+    const missing = row.needs?.find((program) => !isInstalled(program));
+    if (missing !== undefined) {
+      report.miss(title, system, `${missing} is not installed`);
+      continue;
+    }
+    const key = `${workload} ${argument} ${row.cold === true}${row.figure === undefined ? title : ''}`;
+    let found = figures.get(key);
+    try {
+      if (found === undefined) {
+        settle(base);
+        if (row.cold === true) fs.writeFileSync('/proc/sys/vm/drop_caches', '3');
+        const output = run(process.execPath, [join(here, 'workloads.js'), workload, directory, argument]);
+        found = JSON.parse(output) as Record<string, number>;
+        figures.set(key, found);
       }
-      if (place === 'lsnfs') {
-        const { pid } = JSON.parse(lsnfs('status', directory, '--json')) as { pid: number };
-        const status = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
-        residentKib = Math.max(residentKib, Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? 0));
-      }
-      clean.pop()!();
-      fs.rmSync(directory, { recursive: true });
-      // What one place still has to write must not slow the next one down.
-      run('sync', []);
-      process.stderr.write(`round ${round + 1} of ${rounds}: ${place}\n`);
+      const value = found[row.figure ?? 'ms'];
+      if (value === undefined) throw new Error(`${workload} has no figure ${row.figure ?? 'ms'}`);
+      if (shown.includes(row)) report.add(title, system, value);
+    } catch (error) {
+      if (system === OWN) throw error;
+      report.miss(title, system, (error as Error).message);
     }
   }
-  const files = run('tar', ['-tf', archive]).split('\n').length;
-  const lines = [
-    `Medians of ${rounds} interleaved rounds; the source tree has ${files.toLocaleString('en')} entries. Resident at most: ${Math.round(residentKib / 1024)} MiB.`,
-    '',
-    '| | lsnfs : bindfs (above 1: lsnfs is ahead) | lsnfs | bindfs | native | |',
-    '|---|---:|---:|---:|---:|---|',
-  ];
-  for (const { title, unit } of rows) {
-    const values = measured.get(title)!;
-    const [own, bound, native] = (['lsnfs', 'bindfs', 'native'] as const).map((place) => {
-      const list = values.get(place);
-      return list === undefined ? undefined : median(list);
-    });
-    const ratio =
-      own === undefined || bound === undefined ? '–' : (unit === 'ms' ? bound / own : own / bound).toFixed(2);
-    lines.push(`| ${title} | ${ratio} | ${format(own)} | ${format(bound)} | ${format(native)} | ${unit} |`);
-  }
-  process.stdout.write(`${lines.join('\n')}\n`);
-} finally {
-  for (const step of clean.reverse()) step();
 }
+
+/** What a workload works on is made by another. */
+const BEFORE: Readonly<Record<string, readonly string[]>> = {
+  stat: ['create'],
+  nodeStat: ['create'],
+  readSmall: ['create'],
+  removeSmall: ['create'],
+  find: ['untar'],
+  grep: ['untar'],
+  remove: ['untar'],
+  status: ['clone'],
+  read: ['write'],
+};
+
+try {
+  fs.chmodSync(base, 0o755);
+  run('tar', ['-cf', archive, '-C', join(root, 'node_modules'), '.']);
+  if (shown.some(({ workload }) => workload === 'clone' || workload === 'status')) makeRepository();
+  for (let round = 0; round < rounds; round++) {
+    for (const system of systems) {
+      const directory = join(base, system);
+      fs.mkdirSync(directory);
+      try {
+        const end = await setUp(system, directory);
+        cleanUp.add(() => void end());
+        measure(system, directory);
+        cleanUp.forgetLast();
+        await end();
+      } catch (error) {
+        if (system === OWN) throw error;
+        for (const { title } of shown) report.miss(title, system, (error as Error).message);
+      }
+      fs.rmSync(directory, { recursive: true });
+      // What one has to write still must not slow the next one down.
+      run('sync', []);
+      process.stderr.write(`round ${round + 1} of ${rounds}: ${system}\n`);
+    }
+  }
+} finally {
+  cleanUp.run();
+}
+
+/** A repository with the files of node_modules as its only commit. */
+function makeRepository(): void {
+  const work = join(base, 'work');
+  fs.mkdirSync(work);
+  run('tar', ['-xf', archive, '-C', work]);
+  const git = (...words: string[]) =>
+    run('git', ['-C', work, '-c', 'user.name=bench', '-c', 'user.email=bench@localhost', ...words]);
+  git('init', '-q');
+  git('add', '-A', '-f');
+  git('commit', '-q', '-m', 'all');
+  run('git', ['clone', '-q', '--bare', work, origin]);
+  fs.rmSync(work, { recursive: true });
+}
+
+const about = {
+  machine: machine(),
+  rounds,
+  loadBefore,
+  loadAfter: loadavg(),
+  residentMib: residentKib / 1024,
+};
+process.stdout.write(
+  `${report.markdown()}\n\n- ${about.machine}\n- Median (least–most) of ${rounds} rounds, the systems in turn; ": PEER" is how many times lsnfs is better\n- Resident memory of the daemon at most: ${Math.round(about.residentMib)} MiB\n- Load average before: ${loadBefore.map((x) => x.toFixed(1)).join(' ')}\n`,
+);
+if (given.json !== undefined) fs.writeFileSync(given.json, report.toJson(about));
+if (given.compare !== undefined) process.stdout.write(`\n${report.compareWith(given.compare)}\n`);

@@ -1,15 +1,21 @@
 /**
  * The workloads of the mount benchmark, each in a process of its own: `node workloads.js NAME DIRECTORY [ARGUMENT]`
- * works in the directory and prints its figure.
+ * works in the directory and prints its figures by name, as JSON.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { quantile } from './measure.ts';
 
 const MIB = 1024 * 1024;
-/** How long the processes of `fsyncs` work. */
-const FSYNC_MS = 2000;
+/** How long the processes of `fsyncs`, and each of fio's jobs, work. */
+const SYNC_MS = 2000;
+const FIO_SECONDS = 3;
+const PGBENCH_SECONDS = 5;
+const SMALL_FILES = 5000;
+
+type Figures = Record<string, number>;
 
 /** Bytes that do not compress and differ from run to run. */
 function noise(length: number): Buffer {
@@ -24,47 +30,150 @@ function noise(length: number): Buffer {
   return bytes;
 }
 
-function milliseconds(work: () => void): number {
+function milliseconds(work: () => void): Figures {
   const start = performance.now();
   work();
-  return performance.now() - start;
+  return { ms: performance.now() - start };
 }
 
-const workloads: Record<string, (directory: string, argument: string) => number | Promise<number>> = {
+function script(directory: string, text: string): void {
+  execFileSync('bash', ['-euo', 'pipefail', '-c', text], {
+    cwd: directory,
+    maxBuffer: 256 * MIB,
+    stdio: 'pipe',
+  });
+}
+
+function timed(text: string): (directory: string, argument: string) => Figures {
+  return (directory, argument) =>
+    milliseconds(() => script(directory, text.replaceAll('ARGUMENT', argument)));
+}
+
+const smallFile = (directory: string, i: number): string => join(directory, 'files', `file-${i}`);
+
+/** Runs children of this program together, and sums what they print. */
+async function together(processes: number, words: (child: number) => readonly string[]): Promise<number> {
+  const counts = await Promise.all(
+    Array.from({ length: processes }, (_, i) => {
+      const child = spawn(process.execPath, [fileURLToPath(import.meta.url), ...words(i)]);
+      let output = '';
+      child.stdout.on('data', (data) => {
+        output += data;
+      });
+      return new Promise<number>((resolve, reject) => {
+        child.on('error', reject);
+        child.on('close', (code) =>
+          code === 0
+            ? resolve((JSON.parse(output) as { count: number }).count)
+            : reject(new Error(`a child failed: ${code}`)),
+        );
+      });
+    }),
+  );
+  return counts.reduce((sum, count) => sum + count, 0);
+}
+
+/** Input and output operations a second of fio jobs on a file of 256 MiB. */
+function fio(directory: string, words: string): Figures {
+  const output = execFileSync(
+    'fio',
+    [
+      '--name=bench',
+      `--filename=${join(directory, 'fio')}`,
+      '--size=256m',
+      '--ioengine=psync',
+      '--group_reporting',
+      '--time_based',
+      `--runtime=${FIO_SECONDS}`,
+      '--randseed=1',
+      '--output-format=json',
+      ...words.split(' '),
+    ],
+    { encoding: 'utf8', maxBuffer: 64 * MIB },
+  );
+  const { jobs } = JSON.parse(output) as { jobs: { read: { iops: number }; write: { iops: number } }[] };
+  return { rate: jobs.reduce((sum, { read, write }) => sum + read.iops + write.iops, 0) };
+}
+
+/** A PostgreSQL of the user nobody below the directory; argument: the directory of its programs, and that of its socket. */
+function pgbench(directory: string, argument: string): Figures {
+  const [programs, socket] = argument.split(' ') as [string, string];
+  const data = join(directory, 'postgresql', 'data');
+  const as = `setpriv --reuid 65534 --regid 65534 --clear-groups env HOME=/nonexistent PGHOST=${socket} PGUSER=nobody PGDATABASE=postgres`;
+  script(
+    '/',
+    `mkdir -p ${data} ${socket}; chown -R 65534:65534 ${join(directory, 'postgresql')} ${socket}
+     ${as} ${programs}/initdb -D ${data} -A trust -E UTF8 --locale=C > /dev/null
+     ${as} ${programs}/pg_ctl -D ${data} -w -l ${socket}/log -o "-c listen_addresses= -c unix_socket_directories=${socket} -c shared_buffers=16MB" start > /dev/null
+     ${as} ${programs}/pgbench -i -s 10 -q > /dev/null 2>&1`,
+  );
+  try {
+    const tps = (words: string): number => {
+      const output = execFileSync(
+        'bash',
+        ['-c', `${as} ${programs}/pgbench -c 4 -j 2 -T ${PGBENCH_SECONDS} ${words}`],
+        {
+          encoding: 'utf8',
+        },
+      );
+      return Number(/tps = ([\d.]+)/.exec(output)?.[1]);
+    };
+    return { readwrite: tps(''), select: tps('-S') };
+  } finally {
+    script('/', `${as} ${programs}/pg_ctl -D ${data} -m fast -w stop > /dev/null`);
+  }
+}
+
+const workloads: Record<string, (directory: string, argument: string) => Figures | Promise<Figures>> = {
   create(directory) {
     const content = noise(1024);
     fs.mkdirSync(join(directory, 'files'));
     return milliseconds(() => {
-      for (let i = 0; i < 5000; i++) {
-        const file = fs.openSync(join(directory, 'files', `file-${i}`), 'wx');
+      for (let i = 0; i < SMALL_FILES; i++) {
+        const file = fs.openSync(smallFile(directory, i), 'wx');
         fs.writeSync(file, content);
         fs.closeSync(file);
       }
     });
   },
-  untar(directory, archive) {
-    const target = join(directory, 'tree');
-    fs.mkdirSync(target);
-    return milliseconds(() => execFileSync('tar', ['-xf', archive, '-C', target]));
-  },
-  find(directory) {
-    return milliseconds(() =>
-      execFileSync('find', [join(directory, 'tree'), '-newer', '/proc/self/exe'], { maxBuffer: 64 * MIB }),
-    );
-  },
-  grep(directory) {
+  stat: timed(`cd files; seq -f file-%.0f 0 ${SMALL_FILES - 1} | xargs stat -c %s > /dev/null`),
+  /** Node asks for the time of birth, too, which is a request more. */
+  nodeStat(directory) {
     return milliseconds(() => {
-      execFileSync('sh', [
-        '-c',
-        'grep -r "no such text anywhere" "$1" | wc -l',
-        'sh',
-        join(directory, 'tree'),
-      ]);
+      for (let i = 0; i < SMALL_FILES; i++) fs.statSync(smallFile(directory, i));
     });
   },
-  remove(directory) {
-    return milliseconds(() => execFileSync('rm', ['-rf', join(directory, 'tree')]));
+  readSmall(directory) {
+    return milliseconds(() => {
+      for (let i = 0; i < SMALL_FILES; i++) fs.readFileSync(smallFile(directory, i));
+    });
   },
+  removeSmall(directory) {
+    return milliseconds(() => {
+      for (let i = 0; i < SMALL_FILES; i++) fs.unlinkSync(smallFile(directory, i));
+      fs.rmdirSync(join(directory, 'files'));
+    });
+  },
+  /** What a request costs: names that are not there, each another one, which no cache can know. */
+  lookups(directory) {
+    const times: number[] = [];
+    for (let i = 0; i < 20_000; i++) {
+      const start = process.hrtime.bigint();
+      fs.statSync(join(directory, `no-${process.pid}-${i}`), { throwIfNoEntry: false });
+      times.push(Number(process.hrtime.bigint() - start) / 1e6);
+    }
+    return { p50: quantile(times, 0.5), p99: quantile(times, 0.99) };
+  },
+  untar: timed('mkdir tree; tar -xf ARGUMENT -C tree'),
+  find: timed('find tree -newer /proc/self/exe > /dev/null'),
+  grep: timed('grep -r "no such text anywhere" tree | cat || true'),
+  remove: timed('rm -rf tree'),
+  clone: timed('git clone -q ARGUMENT repository'),
+  status: timed('git -C repository status --porcelain'),
+  sqlite: timed(
+    `{ echo "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT);"
+     for i in $(seq 2000); do echo "INSERT INTO t (b) VALUES (hex(randomblob(100)));"; done; } | sqlite3 sqlite.db > /dev/null`,
+  ),
   append(directory) {
     const line = noise(100);
     const file = fs.openSync(join(directory, 'log'), 'a');
@@ -93,41 +202,24 @@ const workloads: Record<string, (directory: string, argument: string) => number 
     fs.closeSync(file);
     return time;
   },
+  fio,
+  pgbench,
   /** One of the processes of `fsyncs`: how many it did. */
   syncer(directory, name) {
     const content = noise(4096);
     const file = fs.openSync(join(directory, `sync-${name}`), 'w');
     let count = 0;
-    const end = performance.now() + FSYNC_MS;
+    const end = performance.now() + SYNC_MS;
     for (; performance.now() < end; count++) {
       fs.writeSync(file, content, 0, content.length, 0);
       fs.fsyncSync(file);
     }
     fs.closeSync(file);
-    return count;
+    return { count };
   },
   async fsyncs(directory, processes) {
-    const counts = await Promise.all(
-      Array.from({ length: Number(processes) }, (_, i) => {
-        const child = spawn(process.execPath, [
-          fileURLToPath(import.meta.url),
-          'syncer',
-          directory,
-          String(i),
-        ]);
-        let output = '';
-        child.stdout.on('data', (data) => {
-          output += data;
-        });
-        return new Promise<number>((resolve, reject) => {
-          child.on('error', reject);
-          child.on('close', (code) =>
-            code === 0 ? resolve(Number(output)) : reject(new Error(`a syncer failed: ${code}`)),
-          );
-        });
-      }),
-    );
-    return counts.reduce((sum, count) => sum + count, 0) / (FSYNC_MS / 1000);
+    const count = await together(Number(processes), (child) => ['syncer', directory, String(child)]);
+    return { rate: count / (SYNC_MS / 1000) };
   },
 };
 
@@ -135,5 +227,5 @@ const [name, directory, argument] = process.argv.slice(2);
 if (name !== undefined && directory !== undefined) {
   const workload = workloads[name];
   if (workload === undefined) throw new Error(`there is no workload ${name}`);
-  process.stdout.write(`${await workload(directory, argument ?? '')}\n`);
+  process.stdout.write(`${JSON.stringify(await workload(directory, argument ?? ''))}\n`);
 }

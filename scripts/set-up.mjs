@@ -14,9 +14,9 @@ const OLDEST_NODE = [20, 19];
 
 /**
  * What is set up for; each needs what those before it need.
- * @typedef {'start' | 'test' | 'programs'} Purpose
+ * @typedef {'start' | 'test' | 'bench' | 'programs'} Purpose
  */
-const PURPOSES = ['start', 'test', 'programs'];
+const PURPOSES = ['start', 'test', 'bench', 'programs'];
 
 /** The Debian packages of each program that is used, and what first needs it. What is no program is a file. */
 const PROGRAMS = [
@@ -35,11 +35,13 @@ const PROGRAMS = [
   { program: 'mkfs.ext4', package: 'e2fsprogs', purpose: 'test' },
   { program: 'prlimit', package: 'util-linux', purpose: 'test' },
   { program: 'unshare', package: 'util-linux', purpose: 'test' },
-  { program: 'pg_createcluster', package: 'postgresql', purpose: 'programs' },
+  { program: 'pg_createcluster', package: 'postgresql', purpose: 'bench' },
+  { program: 'restic', package: 'restic', purpose: 'bench' },
+  { program: 'fio', package: 'fio', purpose: 'bench' },
+  { program: 'bindfs', package: 'bindfs', purpose: 'bench' },
+  { program: 'mkfs.btrfs', package: 'btrfs-progs', purpose: 'bench' },
   { program: 'vim', package: 'vim-tiny', purpose: 'programs' },
   { program: 'chromium', package: 'chromium', purpose: 'programs' },
-  { program: 'restic', package: 'restic', purpose: 'programs' },
-  { program: 'fio', package: 'fio', purpose: 'programs' },
   { program: '/usr/include/leveldb/c.h', package: 'libleveldb-dev', purpose: 'programs' },
 ];
 

@@ -1,0 +1,51 @@
+/**
+ * `npm run bench -- [--quick] [--only REGEX] [--json DIRECTORY] [--compare DIRECTORY]`: all benchmarks, one after the other: the engine,
+ * the mount, history. Each can be run alone, with more options: `npm run bench:engine`, `bench:mount`, `bench:history`.
+ *
+ * Sets up what is measured beside lsnfs, as far as it can be had; what is missing is said in the tables.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { projectDirectory, setUpOrExit } from './set-up.mjs';
+
+const { values } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    only: { type: 'string' },
+    json: { type: 'string' },
+    compare: { type: 'string' },
+  },
+});
+
+setUpOrExit('bench');
+// Of these none is needed: what cannot be installed is missing in the tables.
+const install = [
+  'install',
+  '--silent',
+  '--no-audit',
+  '--no-fund',
+  '--prefix',
+  join(projectDirectory, 'bench'),
+];
+if (!existsSync(join(projectDirectory, 'bench', 'node_modules')))
+  spawnSync('npm', install, { stdio: 'inherit' });
+if (values.json !== undefined) mkdirSync(values.json, { recursive: true });
+
+/** @param {string} name @param {string[]} quickWords */
+function run(name, quickWords) {
+  const words = [join(projectDirectory, 'dist', 'bench', `${name}.js`)];
+  if (values.quick) words.push(...quickWords);
+  if (values.only !== undefined) words.push('--only', values.only);
+  if (values.json !== undefined) words.push('--json', join(values.json, `${name}.json`));
+  const before = values.compare === undefined ? undefined : join(values.compare, `${name}.json`);
+  if (before !== undefined && existsSync(before)) words.push('--compare', before);
+  process.stdout.write(`\n## ${name}\n\n`);
+  const { status } = spawnSync(process.execPath, words, { stdio: 'inherit' });
+  if (status !== 0) process.exitCode = 1;
+}
+
+run('engine', ['--quick', '--files', '50000']);
+run('mount', ['--quick']);
+run('history', ['--sizes', '1000', '--rounds', '1', '--gc-pages', '10000']);
