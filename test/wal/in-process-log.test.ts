@@ -7,6 +7,7 @@ import { FileDirectory } from '../../src/storage/file-device.ts';
 import { MemoryDirectory } from '../../src/storage/memory-device.ts';
 import { InProcessLog } from '../../src/wal/in-process-log.ts';
 import { FIRST_LSN, listSegments } from '../../src/wal/segment.ts';
+import { SyncPace } from '../../src/wal/sync-pace.ts';
 import { seedOf } from '../helpers/random.ts';
 import {
   makeLog,
@@ -173,28 +174,64 @@ test('the data file is synced with the log only when it was noted', async (t) =>
   await log.close();
 });
 
-test('a failed sync fails the log for ever, and every waiter hears of it', async (t) => {
-  const { directory, log } = openMemoryLog();
-  const good = log.append(Uint8Array.of(1), 1, 1);
-  await log.sync(good);
-  directory.fault = (operation, name) => {
-    if (operation === 'sync' && name.startsWith('wal/')) throw new LsnfsError('IO', 'the disk is on fire');
-  };
-  const lsn = log.append(Uint8Array.of(2), 1, 2);
-  const waits = [log.sync(lsn), log.sync(lsn)];
-  const errors = await Promise.all(waits.map((wait) => t.throwsAsync(wait)));
-  for (const error of errors) t.like(error, { code: 'STORE_FAILED' });
-  directory.fault = undefined;
-  t.is(log.failure?.code, 'STORE_FAILED');
-  t.is(log.durableLsn, good);
-  t.throws(() => log.reserve(1), { code: 'STORE_FAILED' });
-  // An operation that had begun goes on in memory, and hears of it when it wants to be durable.
-  const never = log.append(Uint8Array.of(3), 1, 3);
-  await t.throwsAsync(log.sync(never), { code: 'STORE_FAILED' });
-  t.throws(() => log.reserve(10), { code: 'STORE_FAILED' });
-  await t.throwsAsync(log.sync(lsn), { code: 'STORE_FAILED' });
-  await t.notThrowsAsync(log.sync(good));
-  await t.throwsAsync(log.close(), { code: 'STORE_FAILED' });
+/** A log that takes its files for real ones on a fast disk: after its first sync it syncs on this thread. */
+function openInPlaceLog(): { directory: MemoryDirectory; log: InProcessLog } {
+  const directory = new MemoryDirectory();
+  makeLog(directory);
+  const options = recover(directory);
+  const dataDevice = Object.create(options.dataDevice, { descriptor: { value: 1 } });
+  return { directory, log: new InProcessLog({ ...options, dataDevice }) };
+}
+
+for (const [where, openLog] of [
+  ['in the pool', openMemoryLog],
+  ['in place', openInPlaceLog],
+] as const) {
+  test(`a failed sync (${where}) fails the log for ever, and every waiter hears of it`, async (t) => {
+    const { directory, log } = openLog();
+    const good = log.append(Uint8Array.of(1), 1, 1);
+    await log.sync(good);
+    directory.fault = (operation, name) => {
+      if (operation === 'sync' && name.startsWith('wal/')) throw new LsnfsError('IO', 'the disk is on fire');
+    };
+    const lsn = log.append(Uint8Array.of(2), 1, 2);
+    const waits = [log.sync(lsn), log.sync(lsn)];
+    const errors = await Promise.all(waits.map((wait) => t.throwsAsync(wait)));
+    for (const error of errors) t.like(error, { code: 'STORE_FAILED' });
+    directory.fault = undefined;
+    t.is(log.failure?.code, 'STORE_FAILED');
+    t.is(log.durableLsn, good);
+    t.throws(() => log.reserve(1), { code: 'STORE_FAILED' });
+    // An operation that had begun goes on in memory, and hears of it when it wants to be durable.
+    const never = log.append(Uint8Array.of(3), 1, 3);
+    await t.throwsAsync(log.sync(never), { code: 'STORE_FAILED' });
+    t.throws(() => log.reserve(10), { code: 'STORE_FAILED' });
+    await t.throwsAsync(log.sync(lsn), { code: 'STORE_FAILED' });
+    await t.notThrowsAsync(log.sync(good));
+    await t.throwsAsync(log.close(), { code: 'STORE_FAILED' });
+  });
+}
+
+test('syncs are made in place while they are short, and no program waits for a long one twice', (t) => {
+  const pace = new SyncPace(true);
+  t.false(pace.isInPlace);
+  pace.note(0.2);
+  t.true(pace.isInPlace);
+  for (let i = 0; i < 100; i++) pace.note(0.1);
+  t.true(pace.isInPlace);
+  // One that hangs, though the average is low: the next go elsewhere.
+  pace.note(3);
+  t.false(pace.isInPlace);
+  for (let i = 0; i < 200; i++) pace.note(0.1);
+  t.false(pace.isInPlace);
+  for (let i = 0; i < 100; i++) pace.note(0.1);
+  t.true(pace.isInPlace);
+  // A slow disk: never.
+  for (let i = 0; i < 1000; i++) pace.note(1);
+  t.false(pace.isInPlace);
+  const never = new SyncPace(false);
+  never.note(0.01);
+  t.false(never.isInPlace);
 });
 
 test('a failed write fails the log', async (t) => {
