@@ -82,7 +82,14 @@ export class LogWriter {
   private callsAnswered = 0;
   /** When what is not durable yet has to be, or Infinity. */
   private deadline = Number.POSITIVE_INFINITY;
+  /**
+   * Since when it sleeps, or slept last, with nothing to do, and so that nobody need wake it for what is only appended; NaN when
+   * it did not. Whatever was appended meanwhile is taken to be as old as that.
+   */
+  private dozingSince = Number.NaN;
   private dataSyncRunning = false;
+  /** Something has become durable since it slept last. */
+  private worked = false;
   private closed = false;
   /** The last round made a piece of a segment: there may be more of it. */
   private stepped = false;
@@ -150,7 +157,8 @@ export class LogWriter {
     if (!this.dataSyncRunning && this.wantsDataSync()) this.startDataSync();
     const now = performance.now();
     if (appended > this.durable && this.deadline === Number.POSITIVE_INFINITY) {
-      this.deadline = now + this.options.commitIntervalMs;
+      const since = Number.isNaN(this.dozingSince) ? now : this.dozingSince;
+      this.deadline = since + this.options.commitIntervalMs;
     }
     const sync =
       appended > this.durable && (syncWanted || now >= this.deadline || available - this.durable > LAG_LIMIT);
@@ -213,6 +221,7 @@ export class LogWriter {
   private publish(target: number): void {
     this.durable = target;
     this.deadline = Number.POSITIVE_INFINITY;
+    this.worked = true;
     this.shared.store(DURABLE, target | 0);
     Atomics.add(this.shared.words, GROUPS, 1);
     this.sendReplies();
@@ -305,15 +314,23 @@ export class LogWriter {
     const pending = this.failure === undefined && this.shared.load(APPENDED) !== (this.durable | 0);
     if (pending && this.deadline === Number.POSITIVE_INFINITY) return; // appended since `work` looked
     if (this.failure === undefined && !this.dataSyncRunning && this.wantsDataSync()) return;
-    let timeout = pending ? this.deadline - performance.now() : Number.POSITIVE_INFINITY;
+    const now = performance.now();
+    // To be woken costs the store thread more than the rest of a small write. So who has just worked does not ask to be woken
+    // for the next append, but looks itself, once, before that could be too old.
+    const dozes = !pending && this.failure === undefined && this.worked;
+    let timeout = Number.POSITIVE_INFINITY;
+    if (pending) timeout = this.deadline - now;
+    else if (dozes) timeout = this.options.commitIntervalMs;
+    this.dozingSince = dozes ? now : Number.NaN;
+    this.worked = false;
     if (this.dataSyncRunning) timeout = Math.min(timeout, DATA_SYNC_POLL_MS);
     if (timeout <= 0) return;
-    this.shared.store(WRITER_STATE, pending ? STATE_WAITING : STATE_IDLE);
-    const changed = pending
-      ? lsnAfter(this.written, this.shared.load(AVAILABLE)) - this.written > RING_BUSY
-      : this.failure === undefined && this.shared.load(APPENDED) !== (this.durable | 0);
-    if (!changed) Atomics.wait(this.shared.words, SIGNAL, signal, timeout);
-    this.shared.store(WRITER_STATE, STATE_BUSY);
+    const { shared } = this;
+    shared.store(WRITER_STATE, pending || dozes ? STATE_WAITING : STATE_IDLE);
+    const isBusy = (): boolean => lsnAfter(this.written, shared.load(AVAILABLE)) - this.written > RING_BUSY;
+    const isLate = (): boolean => this.failure === undefined && shared.load(APPENDED) !== (this.durable | 0);
+    if (!(pending || dozes ? isBusy() : isLate())) Atomics.wait(shared.words, SIGNAL, signal, timeout);
+    shared.store(WRITER_STATE, STATE_BUSY);
   }
 }
 
