@@ -15,6 +15,7 @@ import { INODE_CONTENT, isInlineFile } from '../encoding/inode.ts';
 import { NAME_MAX } from '../encoding/keys.ts';
 import type { Core } from './core.ts';
 import { ROOT_INODE, S_IFDIR, S_IFREG } from './file-system.ts';
+import { PATH_MAX } from './path.ts';
 
 /** Paths of directories that are remembered. */
 const DIRECTORIES_MAX = 8192;
@@ -46,6 +47,7 @@ export class Values {
 
   /** The content of a small regular file; null when nothing is there; undefined when `resolvePath` has to say. */
   content(path: string): Buffer | null | undefined {
+    if (path.length > PATH_MAX) return undefined;
     const slash = path.lastIndexOf('/');
     const directory = this.directory(slash < 0 ? '' : path.slice(0, slash));
     if (directory === 0) return undefined;
@@ -120,7 +122,7 @@ export class Values {
     }
     const known = this.directories.get(path);
     if (known !== undefined) return known;
-    const found = this.walk(path);
+    const found = path.length > PATH_MAX ? 0 : this.walk(path);
     if (found === 0) return 0;
     if (this.directories.size === DIRECTORIES_MAX) this.directories.clear();
     this.directories.set(path, found);
@@ -168,6 +170,7 @@ export class Values {
 
   /** Where a plain name of a path would be: its directory, and the name, which the next call overwrites. */
   place(path: string): { directory: number; name: Buffer } | undefined {
+    if (path.length > PATH_MAX) return undefined;
     const slash = path.lastIndexOf('/');
     const directory = this.directory(slash < 0 ? '' : path.slice(0, slash));
     if (directory === 0) return undefined;

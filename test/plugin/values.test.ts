@@ -159,6 +159,10 @@ test('a directory that is made and removed in one transaction leaves nothing', a
   );
   t.is(database.stat('/kept')?.size, 3 * (1 + 16));
   t.deepEqual(await (await database.check()).damages, []);
+  // Too long is too long, however it is said.
+  const long = `${'/'.repeat(4090)}kept/f`;
+  for (const path of [long, Buffer.from(long)]) t.throws(() => database.get(path), { code: 'ENAMETOOLONG' });
+  await t.throwsAsync(database.put(long, 'x'), { code: 'ENAMETOOLONG' });
   // A link is followed, and what it leads to is written.
   await database.transaction((transaction) => transaction.symlink('/link', 'kept/f'));
   await database.put('/link', 'through');
