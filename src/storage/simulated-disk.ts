@@ -567,19 +567,20 @@ class PowerCut {
       const end = Math.min(bytes.length, start + SECTOR_SIZE - ((position + start) % SECTOR_SIZE));
       if (this.survives()) {
         const garbled = this.garbage > 0 && this.random(256) < this.garbage;
-        if (garbled && !isSame(image, position + start, bytes.subarray(start, end))) {
-          const garbage = new Uint8Array(end - start).map(() => this.random(256));
-          image.write(position + start, garbage, 0, garbage.length);
-        } else image.write(position + start, bytes, start, end - start);
+        const piece = bytes.subarray(start, end);
+        const written = garbled ? this.garbled(image, position + start, piece) : piece;
+        image.write(position + start, written, 0, written.length);
       }
       start = end;
     }
   }
-}
 
-function isSame(image: SparseBytes, position: number, bytes: Uint8Array): boolean {
-  const there = new Uint8Array(bytes.length);
-  return image.read(position, there, 0, there.length) === bytes.length && Buffer.compare(there, bytes) === 0;
+  /** What may be there when a piece was being written: garbage in place of the bytes that were to change. */
+  private garbled(image: SparseBytes, position: number, piece: Uint8Array): Uint8Array {
+    const there = new Uint8Array(piece.length);
+    const known = image.read(position, there, 0, there.length);
+    return piece.map((byte, i) => (i < known && there[i] === byte ? byte : this.random(256)));
+  }
 }
 
 /** The size of a file before each of the changes, and after the last. */
