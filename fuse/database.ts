@@ -21,8 +21,8 @@ export interface MountedDatabase {
   hasBackgroundWork(): boolean;
   /** Whether it will have within some milliseconds. As cheap. */
   hasWorkLater?(): boolean;
-  /** Does a bounded piece of work that nobody waits for (a checkpoint, GC), within about `budgetMs`. */
-  backgroundStep(budgetMs: number): void;
+  /** Does a bounded piece of work that nobody waits for (a checkpoint, GC), within about `budgetMs`; GC then rests for `restMs` at least. */
+  backgroundStep(budgetMs: number, restMs: number): void;
   /**
    * A command from the main thread, the control socket for one. Its promise may need the event loop of this
    * thread, which turns between requests while a command is under way.

@@ -64,9 +64,9 @@ export async function openMountedDatabase(given: unknown, context: MountContext)
     durableLsn: () => store.log.durableLsn,
     hasBackgroundWork: () => store.hasBackgroundWork() || database.verifications.hasWork(),
     hasWorkLater: () => store.hasWorkLater(),
-    backgroundStep: (budgetMs) => {
+    backgroundStep: (budgetMs, restMs) => {
       store.log.poll();
-      store.backgroundStep(budgetMs);
+      store.backgroundStep(budgetMs, restMs);
       database.verifications.backgroundStep(budgetMs);
     },
     execute: (name, args) => {

@@ -172,8 +172,9 @@ export class Store {
   /** The catalog has changed since the last seal, though the live state may not have. */
   private catalogChanged = false;
   private reclaiming: Generator<void, ReclaimResult> | undefined;
-  /** When reclaiming may go on. */
+  /** When reclaiming may go on, and the least that it is to rest. */
   private reclaimMs = Number.NEGATIVE_INFINITY;
+  private reclaimRestMs = 0;
   /** The horizon that the newest slot of the control block records. */
   private durableHorizonLsn = 0;
   private maintainMs = Number.NEGATIVE_INFINITY;
@@ -789,8 +790,12 @@ export class Store {
     if (this.recoverAbandoned()) throw this.failure ?? this.postponed!;
   }
 
-  /** Works on checkpoints for about `budgetMs`. Returns what is left: nothing, more work, or a wait for the disk. */
-  backgroundStep(budgetMs: number): 'idle' | StepState {
+  /**
+   * Works on checkpoints for about `budgetMs`. Returns what is left: nothing, more work, or a wait for the disk. `restMs`:
+   * reclaiming rests at least so long after a piece, whatever its budget, for somebody is being served.
+   */
+  backgroundStep(budgetMs: number, restMs = 0): 'idle' | StepState {
+    this.reclaimRestMs = restMs;
     const state = this.checkpointStep(budgetMs);
     return this.recoverAbandoned() ? 'blocked' : state;
   }
@@ -977,7 +982,8 @@ export class Store {
     const { isDone, ms } = this.work(this.reclaiming, this.hurries > 0 ? end : this.endOfPiece(end));
     this.catalogChanged = true;
     if (isDone) this.reclaiming = undefined;
-    this.reclaimMs = this.restAfter(this.monotonicMs() - ms);
+    const now = this.monotonicMs();
+    this.reclaimMs = Math.max(this.restAfter(now - ms), now + this.reclaimRestMs);
     return 'work';
   }
 
