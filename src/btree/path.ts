@@ -22,18 +22,10 @@ import {
 import type { TreeId } from '../encoding/keys.ts';
 import { PAGE_KIND, PAGE_KIND_AT, PAGE_LEVEL, PAGE_TREE, type PageRef } from '../encoding/page.ts';
 import { CorruptPageError } from '../errors.ts';
-import type { Page, PageSpace } from '../storage/page-space.ts';
+import { type Page, type PageSpace, pageOf } from '../storage/page-space.ts';
 
 /** Stands where there is no page. */
-export const NOWHERE: Page = Object.freeze({
-  number: 0,
-  lsn: 0,
-  checksum: 0,
-  bytes: Buffer.alloc(0),
-  generation: 0,
-  referenced: false,
-  savedAt: 0,
-});
+export const NOWHERE: Page = Object.freeze(pageOf(0, 0, 0, Buffer.alloc(0), 0));
 
 /** Loads the root page of a tree. */
 export function loadRoot(space: PageSpace, tree: TreeId, root: Readonly<PageRef>): Page {

@@ -8,7 +8,7 @@
 import * as fs from 'node:fs';
 import { CONTROL_NAME } from '../encoding/control.ts';
 import type { PageSize } from '../encoding/page.ts';
-import { LsnfsError, PosixError, systemErrorCode } from '../errors.ts';
+import { LsnfsError, systemErrorCode } from '../errors.ts';
 import { History } from '../history/history.ts';
 import { checkSnapshotName, formatTime, parseTarget, type Target } from '../history/targets.ts';
 import type { StorageDirectory } from '../storage/device.ts';
@@ -40,10 +40,10 @@ import {
 import { type LoadedPlugins, loadPlugins } from './plugins.ts';
 import { type RestoreOptions, type RestoreResult, restore } from './restoration.ts';
 import { reportState, type StateReport, type StoreState } from './states.ts';
-import { type PutOptions, Transaction } from './transaction.ts';
+import { FILE_MODE, type PutOptions, putPlain, Transaction } from './transaction.ts';
 import { TreeChanges } from './tree-changes.ts';
 import { type ScrubSummary, Verifications } from './verification.ts';
-import { type Entry, named, type PathLike, type Stat, View } from './view.ts';
+import { type Entry, type PathLike, type Stat, View } from './view.ts';
 
 export interface InitializeOptions {
   /** Bytes of a page, fixed for ever. Default: 4096. */
@@ -389,29 +389,25 @@ export class Database {
    * A small file in a directory that exists, as one operation: nothing of it needs to be undone as a whole. Returns the
    * LSN, or undefined when it takes a transaction.
    */
-  private putAtOnce(path: PathLike, content: Uint8Array, mode = 0o644): number | undefined {
+  private putAtOnce(path: PathLike, content: Uint8Array, mode = FILE_MODE): number | undefined {
     const { live } = this.store;
     if (typeof path !== 'string' || content.length > PUT_AT_ONCE_BYTES || live.isChanging) return undefined;
-    const place = this.live.values.place(path);
-    if (place === undefined) return undefined;
-    const { directory, name } = place;
+    const changes = this.changeListener === undefined ? undefined : new TreeChanges(true);
     const before = live.origin;
     live.origin = this.origin;
     try {
-      const { inode, isNew } = named(path, () => this.live.put(ROOT_CALLER, directory, name, content, mode));
-      if (this.changeListener === undefined) return live.lsn;
-      const changes = new TreeChanges(true);
-      if (isNew) changes.created(directory, name, inode);
-      else changes.inode(inode);
-      if (changes.list !== undefined) this.changeListener(changes.list);
-      return live.lsn;
-    } catch (error) {
-      // What a symbolic link leads to is to be written.
-      if (error instanceof PosixError && error.code === 'ELOOP') return undefined;
-      throw error;
+      if (!putPlain(this.live, path, content, mode, changes)) return undefined;
     } finally {
       live.origin = before;
     }
+    this.announce(changes);
+    return live.lsn;
+  }
+
+  /** Tells who listens what was changed. */
+  private announce(changes: TreeChanges | undefined): void {
+    const list = changes?.list;
+    if (list !== undefined) this.changeListener?.(list);
   }
 
   /** Deletes one file or directory, in a transaction of its own. Resolves when that is durable. */
@@ -451,8 +447,7 @@ export class Database {
     }
     transaction.end();
     const lsn = live.commitTransaction();
-    const { list } = transaction.changes;
-    if (list !== undefined) this.changeListener?.(list);
+    this.announce(transaction.changes);
     const { plugins } = this;
     if (options.sync === false) {
       if (plugins !== undefined)

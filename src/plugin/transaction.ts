@@ -18,12 +18,43 @@ import type { ByteSource } from './tar-reader.ts';
 import { TreeChanges } from './tree-changes.ts';
 import { named, type PathLike, pathBytes, View } from './view.ts';
 
+/** Permission bits of a file that is made, unless others are given. */
+export const FILE_MODE = 0o644;
+
 export interface PutOptions {
   /** Permission bits of a file that is made. Default: 0o644. */
   mode?: number;
 }
 
 const SLASH = 0x2f;
+
+/**
+ * Sets the content of what a path of plain names means, as one operation; says to `changes`, if anybody wants to know, what
+ * that changed. Returns false, and does nothing, when it takes more: the directory is to be made, or a symbolic link to be
+ * followed.
+ */
+export function putPlain(
+  live: LiveFileSystem,
+  path: string,
+  content: Uint8Array,
+  mode: number,
+  changes: TreeChanges | undefined,
+): boolean {
+  const place = live.values.place(path);
+  if (place === undefined) return false;
+  const { directory, name } = place;
+  return named(path, () => {
+    try {
+      const { inode, isNew } = live.put(ROOT_CALLER, directory, name, content, mode);
+      if (isNew) changes?.created(directory, name, inode);
+      else changes?.inode(inode);
+      return true;
+    } catch (error) {
+      if (error instanceof PosixError && error.code === 'ELOOP') return false;
+      throw error;
+    }
+  });
+}
 
 /** Reads and changes the live state. Valid until the function that it was given to returns. */
 export class Transaction extends View {
@@ -52,9 +83,8 @@ export class Transaction extends View {
   put(path: PathLike, content: Uint8Array | string, options: PutOptions = {}): void {
     this.check();
     const bytes = typeof content === 'string' ? Buffer.from(content, 'utf8') : content;
-    const mode = options.mode ?? 0o644;
-    const plain = typeof path === 'string' ? this.live.values.place(path) : undefined;
-    if (plain !== undefined && this.putPlain(path, plain.directory, plain.name, bytes, mode)) return;
+    const mode = options.mode ?? FILE_MODE;
+    if (typeof path === 'string' && putPlain(this.live, path, bytes, mode, this.changes)) return;
     named(path, () => {
       const place = this.place(path, true);
       if (place.attributes !== undefined && (place.attributes.mode & S_IFMT) === S_IFDIR)
@@ -65,22 +95,6 @@ export class Transaction extends View {
         if (bytes.length > 0) live.write(ROOT_CALLER, handle, 0, bytes, 0, bytes.length, false);
       } finally {
         live.release(handle);
-      }
-    });
-  }
-
-  /** Returns false when a symbolic link is there, which is to be followed. */
-  private putPlain(path: PathLike, parent: number, name: Buffer, content: Uint8Array, mode: number): boolean {
-    return named(path, () => {
-      const { live, changes } = this;
-      try {
-        const { inode, isNew } = live.put(ROOT_CALLER, parent, name, content, mode);
-        if (isNew) changes.created(parent, name, inode);
-        else changes.inode(inode);
-        return true;
-      } catch (error) {
-        if (error instanceof PosixError && error.code === 'ELOOP') return false;
-        throw error;
       }
     });
   }

@@ -28,7 +28,7 @@ import { putU64 } from '../encoding/bytes.ts';
 import { initializePage, PAGE_LSN, type PageKind, type PageRef, TEMPORARY_BASE } from '../encoding/page.ts';
 import { assert, type LsnfsError } from '../errors.ts';
 import type { PageCache } from './page-cache.ts';
-import type { Page, PageSpace } from './page-space.ts';
+import { type Page, type PageSpace, pageOf } from './page-space.ts';
 
 /** Temporary numbers of data pages begin here. */
 export const DATA_BASE = TEMPORARY_BASE + 2 ** 46;
@@ -134,15 +134,7 @@ export class DirtyPages implements PageSpace {
   }
 
   private add(number: number, bytes: Buffer): Page {
-    const page: Page = {
-      number,
-      lsn: 0,
-      checksum: 0,
-      bytes,
-      generation: this.current,
-      referenced: false,
-      savedAt: 0,
-    };
+    const page = pageOf(number, 0, 0, bytes, this.current);
     this.table.set(number, page);
     return page;
   }

@@ -11,7 +11,7 @@ import { TREE } from '../encoding/keys.ts';
 import { PAGE_KIND, PAGE_TREE, pageKind, verifyPage } from '../encoding/page.ts';
 import { CorruptPageError } from '../errors.ts';
 import type { Device } from './device.ts';
-import type { Page } from './page-space.ts';
+import { type Page, pageOf } from './page-space.ts';
 
 export class PageCache {
   readonly pageSize: number;
@@ -72,7 +72,7 @@ export class PageCache {
         { page: number, offset: position, found: kind },
       );
     }
-    const page: Page = { number, lsn, checksum, bytes, generation: 0, referenced: false, savedAt: 0 };
+    const page = pageOf(number, lsn, checksum, bytes, 0);
     this.insert(page);
     return page;
   }

@@ -28,6 +28,17 @@ export interface Page {
   savedAt: number;
 }
 
+/** A page that nobody has used yet. */
+export function pageOf(
+  number: number,
+  lsn: number,
+  checksum: number,
+  bytes: Buffer,
+  generation: number,
+): Page {
+  return { number, lsn, checksum, bytes, generation, referenced: false, savedAt: 0 };
+}
+
 export interface PageSpace {
   readonly pageSize: number;
   /**

@@ -41,7 +41,7 @@ import { assert } from '../errors.ts';
 import type { Device } from '../storage/device.ts';
 import type { DirtyPages, SealedDeaths } from '../storage/dirty-pages.ts';
 import type { FreeSpace, PageRun } from '../storage/free-space.ts';
-import type { Page } from '../storage/page-space.ts';
+import { type Page, pageOf } from '../storage/page-space.ts';
 import type { Catalog } from './catalog.ts';
 import type { LiveTree } from './live-tree.ts';
 import { PageWriter } from './page-writer.ts';
@@ -297,15 +297,7 @@ export class Checkpoint {
     encode(bytes);
     const number = this.writer.place();
     const checksum = this.writer.writePage(bytes, number, lsn);
-    this.live.pages.cache.insert({
-      number,
-      lsn,
-      checksum,
-      bytes,
-      generation: 0,
-      referenced: false,
-      savedAt: 0,
-    });
+    this.live.pages.cache.insert(pageOf(number, lsn, checksum, bytes, 0));
     return { number, lsn, checksum };
   }
 

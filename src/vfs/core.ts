@@ -136,8 +136,13 @@ export class Core {
 
   /** The inode number of an entry, 0 when there is none. Sets `childType`. */
   childInode(directory: number, name: Uint8Array): number {
+    return this.entryInode(this.entryKeyOf(directory, name));
+  }
+
+  /** The same by the key of the entry. */
+  entryInode(key: Uint8Array): number {
     const tree = this.state.namespace;
-    if (!tree.find(this.entryKeyOf(directory, name))) return 0;
+    if (!tree.find(key)) return 0;
     const { bytes } = tree.page;
     const inode = direntInode(bytes, tree.valueStart, tree.valueLength);
     this.childType = direntType(bytes, tree.valueStart);

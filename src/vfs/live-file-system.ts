@@ -70,11 +70,7 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
    * lives on without a name. Returns what a client that caches must be told.
    */
   restore(state: RestorableState, lsn: number): ClientChanges {
-    try {
-      return restoreAll(this.core, state, lsn);
-    } finally {
-      this.core.directoryMoves++;
-    }
+    return restoreAll(this.core, state, lsn);
   }
 
   /** What a restore of some paths to a past state would do; to be done at once, or not. @throws PosixError ENOENT */
@@ -84,11 +80,7 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
 
   /** As `restore`, for what is at some paths only. */
   restorePaths(state: RestorableState, plan: PathRestorePlan): ClientChanges {
-    try {
-      return restorePaths(this.core, this.content, state, plan);
-    } finally {
-      this.core.directoryMoves++;
-    }
+    return restorePaths(this.core, this.content, state, plan);
   }
 
   /** Removes what an earlier session had unlinked and still open. For the mount to call first. */

@@ -12,7 +12,7 @@ import type { Cursor } from '../btree/btree.ts';
 import { putU64BE } from '../encoding/bytes.ts';
 import { direntInode, direntType } from '../encoding/dirent.ts';
 import { INODE_CONTENT, isInlineFile } from '../encoding/inode.ts';
-import { NAME_MAX } from '../encoding/keys.ts';
+import { keyInode, NAME_MAX } from '../encoding/keys.ts';
 import type { Core } from './core.ts';
 import { ROOT_INODE, S_IFDIR, S_IFREG } from './file-system.ts';
 import { PATH_MAX } from './path.ts';
@@ -47,17 +47,12 @@ export class Values {
 
   /** The content of a small regular file; null when nothing is there; undefined when `resolvePath` has to say. */
   content(path: string): Buffer | null | undefined {
-    if (path.length > PATH_MAX) return undefined;
-    const slash = path.lastIndexOf('/');
-    const directory = this.directory(slash < 0 ? '' : path.slice(0, slash));
-    if (directory === 0) return undefined;
-    const key = this.keyOf(directory, path, slash + 1, path.length);
+    const key = this.entryKey(path);
     if (key === undefined) return undefined;
-    const { namespace } = this.core.state;
-    if (!namespace.find(key)) return null;
-    const entry = namespace.page.bytes;
-    if (direntType(entry, namespace.valueStart) !== S_IFREG) return undefined;
-    return this.inlineContent(direntInode(entry, namespace.valueStart, namespace.valueLength));
+    const { core } = this;
+    const inode = core.entryInode(key);
+    if (inode === 0) return null;
+    return core.childType === S_IFREG ? this.inlineContent(inode) : undefined;
   }
 
   /** The content of a regular file that has it in its inode record, or undefined. */
@@ -130,17 +125,15 @@ export class Values {
   }
 
   private walk(path: string): number {
-    const { namespace } = this.core.state;
+    const { core } = this;
     let directory = ROOT_INODE;
     for (let start = 0; start < path.length; ) {
       const slash = path.indexOf('/', start);
       const end = slash < 0 ? path.length : slash;
       if (end > start) {
         const key = this.keyOf(directory, path, start, end);
-        if (key === undefined || !namespace.find(key)) return 0;
-        const { bytes } = namespace.page;
-        if (direntType(bytes, namespace.valueStart) !== S_IFDIR) return 0;
-        directory = direntInode(bytes, namespace.valueStart, namespace.valueLength);
+        directory = key === undefined ? 0 : core.entryInode(key);
+        if (directory === 0 || core.childType !== S_IFDIR) return 0;
       }
       start = end + 1;
     }
@@ -170,12 +163,16 @@ export class Values {
 
   /** Where a plain name of a path would be: its directory, and the name, which the next call overwrites. */
   place(path: string): { directory: number; name: Buffer } | undefined {
+    const key = this.entryKey(path);
+    return key === undefined ? undefined : { directory: keyInode(key), name: this.names[key.length - 8]! };
+  }
+
+  /** The key of the entry that a plain path means, whether it is there or not. The next call reuses the buffer. */
+  private entryKey(path: string): Buffer | undefined {
     if (path.length > PATH_MAX) return undefined;
     const slash = path.lastIndexOf('/');
     const directory = this.directory(slash < 0 ? '' : path.slice(0, slash));
-    if (directory === 0) return undefined;
-    const key = this.keyOf(directory, path, slash + 1, path.length);
-    return key === undefined ? undefined : { directory, name: this.names[key.length - 8]! };
+    return directory === 0 ? undefined : this.keyOf(directory, path, slash + 1, path.length);
   }
 
   /** The entries of a directory, in the order of their names' bytes. The state is not changed meanwhile. */

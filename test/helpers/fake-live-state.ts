@@ -14,7 +14,7 @@ import {
   TEMPORARY_BASE,
 } from '../../src/encoding/page.ts';
 import { LsnfsError } from '../../src/errors.ts';
-import type { Page, PageSpace } from '../../src/storage/page-space.ts';
+import { type Page, type PageSpace, pageOf } from '../../src/storage/page-space.ts';
 import { deleteEntry, putEntry } from '../../src/store/links.ts';
 import type { Counters, LiveState, StateReader } from '../../src/store/state.ts';
 
@@ -49,15 +49,7 @@ class SealedPages implements PageSpace {
   }
   private add(bytes: Buffer): Page {
     const number = this.next++;
-    const page = {
-      number,
-      lsn: 0,
-      checksum: 0,
-      bytes,
-      generation: this.generation,
-      referenced: true,
-      savedAt: 0,
-    };
+    const page = pageOf(number, 0, 0, bytes, this.generation);
     this.pages.set(number, page);
     return page;
   }

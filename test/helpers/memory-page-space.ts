@@ -28,7 +28,7 @@ import {
   verifyPage,
 } from '../../src/encoding/page.ts';
 import { AssertionError, CorruptPageError } from '../../src/errors.ts';
-import type { Page, PageSpace } from '../../src/storage/page-space.ts';
+import { type Page, type PageSpace, pageOf } from '../../src/storage/page-space.ts';
 
 export class MemoryPageSpace implements PageSpace {
   readonly pageSize: number;
@@ -76,7 +76,7 @@ export class MemoryPageSpace implements PageSpace {
     const bytes = Buffer.from(stored);
     verifyPage(bytes, { number, lsn, checksum });
     validateTreePage(bytes, 0);
-    const read: Page = { number, lsn, checksum, bytes, generation: 0, referenced: true, savedAt: 0 };
+    const read = pageOf(number, lsn, checksum, bytes, 0);
     this.pages.set(number, read);
     this.sums.set(number, crc32(bytes));
     return read;
@@ -200,15 +200,7 @@ export class MemoryPageSpace implements PageSpace {
 
   private add(bytes: Buffer): Page {
     const number = this.nextTemporary++;
-    const page: Page = {
-      number,
-      lsn: 0,
-      checksum: 0,
-      bytes,
-      generation: this.generation,
-      referenced: true,
-      savedAt: 0,
-    };
+    const page = pageOf(number, 0, 0, bytes, this.generation);
     this.pages.set(number, page);
     return page;
   }

@@ -31,7 +31,7 @@ import {
   verifyPage,
 } from '../../src/encoding/page.ts';
 import { CorruptPageError } from '../../src/errors.ts';
-import type { Page, PageSpace } from '../../src/storage/page-space.ts';
+import { type Page, type PageSpace, pageOf } from '../../src/storage/page-space.ts';
 import { type FuzzParser, type FuzzSession, find, StepLimit, tolerate } from './fuzz-parser.ts';
 import type { Mutator } from './mutator.ts';
 
@@ -60,21 +60,13 @@ class HostileSpace implements PageSpace {
     const bytes = Buffer.from(stored);
     verifyPage(bytes, { number, lsn, checksum });
     validateTreePage(bytes, 0);
-    const page: Page = { number, lsn, checksum, bytes, generation: 0, referenced: false, savedAt: 0 };
+    const page = pageOf(number, lsn, checksum, bytes, 0);
     this.pages.set(number, page);
     return page;
   }
 
   private add(bytes: Buffer): Page {
-    const page: Page = {
-      number: this.next++,
-      lsn: 0,
-      checksum: 0,
-      bytes,
-      generation: 1,
-      referenced: false,
-      savedAt: 0,
-    };
+    const page = pageOf(this.next++, 0, 0, bytes, 1);
     this.pages.set(page.number, page);
     return page;
   }
