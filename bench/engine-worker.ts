@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { Random } from '../test/helpers/random.ts';
 import { ENGINE_ROWS, type EngineRow } from './engine-rows.ts';
 import { type Engine, type EngineName, openEngine } from './engines.ts';
-import { quantile } from './measure.ts';
+import { noise, quantile, residentMaximum } from './measure.ts';
 
 export interface WorkerOptions {
   readonly engine: EngineName;
@@ -30,7 +30,7 @@ export interface WorkerLine {
 const BATCH = 1000;
 const DIRECTORY_FILES = 50;
 const VALUE_BYTES = 200;
-const CACHE_BYTES = 256 * 1024 * 1024;
+const cacheBytes = 256 * 1024 * 1024;
 /** Bytes of a path and its value, about, for caches of a part of the data. */
 const ENTRY_BYTES = 260;
 
@@ -53,15 +53,7 @@ function directoryOf(file: number): string {
 
 /** Another content for each file and generation: an engine must not get away with writing what is there already. */
 function contentOf(file: number, generation: number): Uint8Array {
-  const value = Buffer.allocUnsafe(VALUE_BYTES);
-  let x = (Math.imul(file + 1, 0x9e3779b1) ^ Math.imul(generation + 1, 0x85ebca6b) ^ seed) >>> 0 || 1;
-  for (let i = 0; i < VALUE_BYTES; i += 4) {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    value.writeInt32LE(x | 0, i);
-  }
-  return value;
+  return noise(VALUE_BYTES, Math.imul(file + 1, 0x9e3779b1) ^ Math.imul(generation + 1, 0x85ebca6b) ^ seed);
 }
 
 function shuffled(count: number): Uint32Array {
@@ -124,7 +116,6 @@ async function gets(engine: Engine, count: number): Promise<number> {
 
 const many = (count: number): number => Math.max(100, Math.floor(count * options.share));
 const place = (name: string): string => join(options.directory, name);
-const cacheBytes = CACHE_BYTES;
 
 if (wanted.has(ENGINE_ROWS.loadSorted)) {
   const engine = await openEngine(options.engine, { directory: place('sorted'), cacheBytes });
@@ -224,10 +215,7 @@ if (wanted.has(ENGINE_ROWS.backup) || wanted.has(ENGINE_ROWS.backupLatency)) {
   );
 }
 
-await row(ENGINE_ROWS.memory, async () => {
-  const status = fs.readFileSync('/proc/self/status', 'utf8');
-  return Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024;
-});
+await row(ENGINE_ROWS.memory, async () => residentMaximum('self'));
 await engine.sync();
 await engine.close();
 

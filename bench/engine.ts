@@ -6,7 +6,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
-import { loadavg, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -14,7 +14,7 @@ import { ENGINE_ROWS } from './engine-rows.ts';
 import type { WorkerLine, WorkerOptions } from './engine-worker.ts';
 import { ENGINE_NAMES, whyNotEngine } from './engines.ts';
 import { CleanUp, settle } from './measure.ts';
-import { BEST, machine, type Row, SystemsReport } from './systems.ts';
+import { BEST, type Row, SystemsReport } from './systems.ts';
 
 /** No engine takes longer over a round, in milliseconds. */
 const ROUND_TIMEOUT_MS = 30 * 60_000;
@@ -64,7 +64,6 @@ const report = new SystemsReport(rows, ENGINE_NAMES);
 const cleanUp = new CleanUp();
 const base = fs.mkdtempSync(join(tmpdir(), 'lsnfs-bench-engine-'));
 cleanUp.add(() => fs.rmSync(base, { recursive: true, force: true }));
-const loadBefore = loadavg();
 
 try {
   for (let round = 0; round < rounds; round++) {
@@ -112,9 +111,10 @@ function work(options: WorkerOptions): WorkerLine[] {
   return [...done, ...options.rows.filter((row) => !seen.has(row)).map((row) => ({ row, failure }))];
 }
 
-const about = { machine: machine(), files, rounds, seed, share, loadBefore, loadAfter: loadavg() };
-process.stdout.write(
-  `${report.markdown()}\n\n- ${about.machine}\n- ${files.toLocaleString('en')} files of 200 bytes, 50 a directory; seed ${seed}; median (least–most) of ${rounds} rounds, the engines in turn; ": PEER" is how many times lsnfs is better\n- Load average before: ${loadBefore.map((x) => x.toFixed(1)).join(' ')}\n`,
+report.conclude(
+  [
+    `${files.toLocaleString('en')} files of 200 bytes, 50 a directory; seed ${seed}; median (least–most) of ${rounds} rounds, the engines in turn; ": PEER" is how many times lsnfs is better`,
+  ],
+  { files, rounds, seed, share },
+  given,
 );
-if (given.json !== undefined) fs.writeFileSync(given.json, report.toJson(about));
-if (given.compare !== undefined) process.stdout.write(`\n${report.compareWith(given.compare)}\n`);

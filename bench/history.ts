@@ -9,7 +9,7 @@
  * directory ($TMPDIR says where), and gone afterwards.
  */
 import * as fs from 'node:fs';
-import { cpus, loadavg, release, tmpdir, totalmem } from 'node:os';
+import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Database, initialize, open } from '../src/index.ts';
@@ -19,6 +19,7 @@ import { measureCollection } from './history-collection.ts';
 import { CleanUp, isInstalled, run, settle } from './measure.ts';
 import { Btrfs, NativeTrees, Restic } from './native-peers.ts';
 import { FILES_PER_DIRECTORY, SeededTree } from './seeded-tree.ts';
+import { machine } from './systems.ts';
 
 /** From that many files on cp and restic take minutes, and the other peers are measured once. */
 const LARGE_FILES = 500_000;
@@ -421,11 +422,10 @@ async function measureSize(files: number): Promise<void> {
   }
 }
 
-function machine(): string[] {
-  const processor = cpus();
+function head(): string[] {
   const fileSystem = run('stat', ['-f', '-c', '%T', base]).trim();
   return [
-    `${processor.length} × ${processor[0]?.model ?? 'unknown'}, ${Math.round(totalmem() / 1024 ** 3)} GiB; Linux ${release()}, ${fileSystem}; Node ${process.version}`,
+    machine(fileSystem),
     `Seed ${seed}; median (least–most) of ${rounds} rounds; peers of ${LARGE_FILES.toLocaleString('en')} files and more: ${given.peers === 'all' ? 'all' : 'once, without cp and restic'}`,
   ];
 }
@@ -447,7 +447,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
 setTimeout(() => giveUp('the run takes too long'), RUN_TIMEOUT_MS).unref();
 
 try {
-  const head = machine();
+  const about = head();
   const loadBefore = loads();
   for (const files of sizes) {
     if (!SIZED.some((title) => report.isWanted(title))) break;
@@ -458,10 +458,10 @@ try {
     cleanUp.add(() => remove(base));
   }
   await measureCollection(report, { place: base, pages: collectedPages, rounds, seed, say });
-  head.push(`Load average before: ${loadBefore}; after: ${loads()}`);
-  process.stdout.write(`${head.map((line) => `- ${line}`).join('\n')}\n\n${report.table()}\n`);
+  about.push(`Load average before: ${loadBefore}; after: ${loads()}`);
+  process.stdout.write(`${about.map((line) => `- ${line}`).join('\n')}\n\n${report.table()}\n`);
   if (given.json !== undefined) {
-    const facts = { machine: head, seed, rounds, sizes, results: report.results };
+    const facts = { machine: about, seed, rounds, sizes, results: report.results };
     fs.writeFileSync(given.json, `${JSON.stringify(facts, null, 2)}\n`);
   }
 } finally {

@@ -1,5 +1,6 @@
 /** What the benchmarks share: running programs under a timeout, and figures. */
 import { spawnSync } from 'node:child_process';
+import * as fs from 'node:fs';
 
 /** No program of a benchmark takes longer, in milliseconds; what does is ended, and is an error. */
 const PROGRAM_TIMEOUT_MS = 1_800_000;
@@ -76,6 +77,25 @@ export class CleanUp {
       }
     }
   }
+}
+
+/** Bytes that do not compress, the same from the same seed (xorshift32). The length is a multiple of 4. */
+export function noise(length: number, seed: number): Buffer {
+  const bytes = Buffer.allocUnsafe(length);
+  let x = seed >>> 0 || 1;
+  for (let i = 0; i < length; i += 4) {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    bytes.writeInt32LE(x | 0, i);
+  }
+  return bytes;
+}
+
+/** What a process had in memory at most, in MiB. */
+export function residentMaximum(pid: number | 'self'): number {
+  const status = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
+  return Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024;
 }
 
 /** Writes out what a file system still holds back, so that nobody is measured writing what another left. */

@@ -9,12 +9,13 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
-import { loadavg, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { CleanUp, isInstalled, run, settle } from './measure.ts';
-import { machine, OWN, type Row, SystemsReport } from './systems.ts';
+import { findProgram } from '../test/programs/harness.ts';
+import { CleanUp, isInstalled, residentMaximum, run, settle } from './measure.ts';
+import { OWN, type Row, SystemsReport } from './systems.ts';
 
 const NATIVE = 'native';
 const BINDFS = 'bindfs';
@@ -53,7 +54,8 @@ const systems = given.systems.split(',');
 const base = fs.mkdtempSync(join(tmpdir(), 'lsnfs-bench-mount-'));
 const archive = join(base, 'tree.tar');
 const origin = join(base, 'origin.git');
-const postgresql = postgresqlPrograms();
+const initdb = findProgram('initdb');
+const postgresql = initdb === undefined ? undefined : dirname(initdb);
 
 const atLeastBindfs = { ratio: 1, of: BINDFS };
 const fio = (kind: string, block: string, jobs: number, sync: boolean): string =>
@@ -132,13 +134,6 @@ const ROWS: readonly MountRow[] = [
   ),
 ];
 
-function postgresqlPrograms(): string | undefined {
-  const place = '/usr/lib/postgresql';
-  const versions = fs.existsSync(place) ? fs.readdirSync(place).map(Number) : [];
-  const newest = versions.sort((a, b) => b - a)[0];
-  return newest === undefined ? undefined : `${place}/${newest}/bin`;
-}
-
 function lsnfs(...args: string[]): string {
   return run(process.execPath, [join(root, 'dist', 'bundle', 'lsnfs.js'), ...args]);
 }
@@ -198,13 +193,12 @@ async function mounted(server: ChildProcess): Promise<void> {
     throw new Error(`the pass-through did not mount: ${why.trim().split('\n').at(-1) ?? ''}`);
 }
 
-let residentKib = 0;
+let residentMib = 0;
 
 /** What the daemon had in memory at most. */
 function note(directory: string): void {
   const { pid } = JSON.parse(lsnfs('status', directory, '--json')) as { pid: number };
-  const status = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
-  residentKib = Math.max(residentKib, Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? 0));
+  residentMib = Math.max(residentMib, residentMaximum(pid));
 }
 
 const wanted = ROWS.filter((row) => !(given.quick && row.slow === true));
@@ -212,7 +206,6 @@ const shown = wanted.filter(({ title }) => only.test(title));
 const report = new SystemsReport(shown, systems);
 const cleanUp = new CleanUp();
 cleanUp.add(() => fs.rmSync(base, { recursive: true, force: true }));
-const loadBefore = loadavg();
 
 /** Runs what the rows need, in their order; what goes before a wanted row may prepare it. */
 function measure(system: string, directory: string): void {
@@ -301,15 +294,11 @@ function makeRepository(): void {
   fs.rmSync(work, { recursive: true });
 }
 
-const about = {
-  machine: machine(),
-  rounds,
-  loadBefore,
-  loadAfter: loadavg(),
-  residentMib: residentKib / 1024,
-};
-process.stdout.write(
-  `${report.markdown()}\n\n- ${about.machine}\n- Median (least–most) of ${rounds} rounds, the systems in turn; ": PEER" is how many times lsnfs is better\n- Resident memory of the daemon at most: ${Math.round(about.residentMib)} MiB\n- Load average before: ${loadBefore.map((x) => x.toFixed(1)).join(' ')}\n`,
+report.conclude(
+  [
+    `Median (least–most) of ${rounds} rounds, the systems in turn; ": PEER" is how many times lsnfs is better`,
+    `Resident memory of the daemon at most: ${Math.round(residentMib)} MiB`,
+  ],
+  { rounds, residentMib },
+  given,
 );
-if (given.json !== undefined) fs.writeFileSync(given.json, report.toJson(about));
-if (given.compare !== undefined) process.stdout.write(`\n${report.compareWith(given.compare)}\n`);

@@ -3,7 +3,7 @@
  * how the ratios compare with those of an earlier run.
  */
 import * as fs from 'node:fs';
-import { cpus, release, totalmem } from 'node:os';
+import { cpus, loadavg, release, totalmem } from 'node:os';
 import { median } from './measure.ts';
 
 export type Unit = 'ms' | '/s' | 'MiB';
@@ -34,6 +34,7 @@ export class SystemsReport {
   private readonly rows: readonly Row[];
   private readonly systems: readonly string[];
   private readonly cells = new Map<string, Cell>();
+  private readonly loadBefore = loadavg();
 
   constructor(rows: readonly Row[], systems: readonly string[]) {
     this.rows = rows;
@@ -79,7 +80,7 @@ export class SystemsReport {
     return ratios.length === 0 ? undefined : Math.min(...ratios);
   }
 
-  markdown(): string {
+  private markdown(): string {
     const head = ['', 'target', ...this.peers.map((peer) => `: ${peer}`), ...this.systems, 'unit'];
     const lines = [head, head.map((_, column) => (column === 0 ? '---' : '---:'))];
     const reasons: string[] = [];
@@ -111,7 +112,7 @@ export class SystemsReport {
   }
 
   /** What an earlier run said, by ratio to each peer of the same run. */
-  compareWith(file: string): string {
+  private compareWith(file: string): string {
     const { results } = JSON.parse(fs.readFileSync(file, 'utf8')) as Saved;
     const lines = ['| | beside | before | now | change |', '|---|---|---:|---:|---:|'];
     for (const row of this.rows) {
@@ -132,7 +133,22 @@ export class SystemsReport {
     return lines.join('\n');
   }
 
-  toJson(about: object): string {
+  /** Prints the table with what there is to know of it, writes the JSON and compares, as far as that is asked for. */
+  conclude(
+    notes: readonly string[],
+    facts: object,
+    wanted: { readonly json?: string | undefined; readonly compare?: string | undefined },
+  ): void {
+    const { loadBefore } = this;
+    const load = `Load average before: ${loadBefore.map((x) => x.toFixed(1)).join(' ')}`;
+    const lines = [machine(), ...notes, load].map((line) => `- ${line}`);
+    process.stdout.write(`${this.markdown()}\n\n${lines.join('\n')}\n`);
+    const about = { machine: machine(), ...facts, loadBefore, loadAfter: loadavg() };
+    if (wanted.json !== undefined) fs.writeFileSync(wanted.json, this.toJson(about));
+    if (wanted.compare !== undefined) process.stdout.write(`\n${this.compareWith(wanted.compare)}\n`);
+  }
+
+  private toJson(about: object): string {
     const results: Record<string, Record<string, object>> = {};
     for (const { title, unit } of this.rows) {
       for (const system of this.systems) {
@@ -163,8 +179,9 @@ export function significant(value: number): string {
   return value >= 100 ? Math.round(value).toLocaleString('en') : String(Number(value.toPrecision(3)));
 }
 
-/** The machine, for the reader of a table. */
-export function machine(): string {
+/** The machine, and a file system on it, for the reader of a table. */
+export function machine(fileSystem?: string): string {
   const models = cpus().map(({ model }) => model);
-  return `${models.length} × ${models[0]}, ${Math.round(totalmem() / 2 ** 30)} GiB; Linux ${release()}; Node ${process.version}`;
+  const system = fileSystem === undefined ? release() : `${release()}, ${fileSystem}`;
+  return `${models.length} × ${models[0] ?? 'unknown'}, ${Math.round(totalmem() / 2 ** 30)} GiB; Linux ${system}; Node ${process.version}`;
 }

@@ -6,7 +6,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { quantile } from './measure.ts';
+import { noise, quantile } from './measure.ts';
 
 const MIB = 1024 * 1024;
 /** How long the processes of `fsyncs`, and each of fio's jobs, work. */
@@ -17,18 +17,8 @@ const SMALL_FILES = 5000;
 
 type Figures = Record<string, number>;
 
-/** Bytes that do not compress and differ from run to run. */
-function noise(length: number): Buffer {
-  const bytes = Buffer.alloc(length);
-  let x = (process.pid * 2654435761) >>> 0 || 1;
-  for (let i = 0; i < length; i += 4) {
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    bytes.writeInt32LE(x | 0, i);
-  }
-  return bytes;
-}
+/** Bytes that differ from run to run. */
+const freshNoise = (length: number): Buffer => noise(length, process.pid * 2654435761);
 
 function milliseconds(work: () => void): Figures {
   const start = performance.now();
@@ -126,7 +116,7 @@ function pgbench(directory: string, argument: string): Figures {
 
 const workloads: Record<string, (directory: string, argument: string) => Figures | Promise<Figures>> = {
   create(directory) {
-    const content = noise(1024);
+    const content = freshNoise(1024);
     fs.mkdirSync(join(directory, 'files'));
     return milliseconds(() => {
       for (let i = 0; i < SMALL_FILES; i++) {
@@ -175,7 +165,7 @@ const workloads: Record<string, (directory: string, argument: string) => Figures
      for i in $(seq 2000); do echo "INSERT INTO t (b) VALUES (hex(randomblob(100)));"; done; } | sqlite3 sqlite.db > /dev/null`,
   ),
   append(directory) {
-    const line = noise(100);
+    const line = freshNoise(100);
     const file = fs.openSync(join(directory, 'log'), 'a');
     const time = milliseconds(() => {
       for (let i = 0; i < 20_000; i++) fs.writeSync(file, line);
@@ -184,7 +174,7 @@ const workloads: Record<string, (directory: string, argument: string) => Figures
     return time;
   },
   write(directory) {
-    const content = noise(MIB);
+    const content = freshNoise(MIB);
     const file = fs.openSync(join(directory, 'large'), 'w');
     const time = milliseconds(() => {
       for (let i = 0; i < 1024; i++) fs.writeSync(file, content);
@@ -206,7 +196,7 @@ const workloads: Record<string, (directory: string, argument: string) => Figures
   pgbench,
   /** One of the processes of `fsyncs`: how many it did. */
   syncer(directory, name) {
-    const content = noise(4096);
+    const content = freshNoise(4096);
     const file = fs.openSync(join(directory, `sync-${name}`), 'w');
     let count = 0;
     const end = performance.now() + SYNC_MS;

@@ -1,6 +1,7 @@
 /**
  * `npm run bench -- [--quick] [--only REGEX] [--json DIRECTORY] [--compare DIRECTORY]`: all benchmarks, one after the other: the engine,
  * the mount, history. Each can be run alone, with more options: `npm run bench:engine`, `bench:mount`, `bench:history`.
+ * History cannot be compared with an earlier run yet.
  *
  * Sets up what is measured beside lsnfs, as far as it can be had; what is missing is said in the tables.
  */
@@ -8,6 +9,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { installPeers } from './install-peers.mjs';
 import { projectDirectory, setUpOrExit } from './set-up.mjs';
 
 const { values } = parseArgs({
@@ -20,27 +22,17 @@ const { values } = parseArgs({
 });
 
 setUpOrExit('bench');
-// Of these none is needed: what cannot be installed is missing in the tables.
-const install = [
-  'install',
-  '--silent',
-  '--no-audit',
-  '--no-fund',
-  '--prefix',
-  join(projectDirectory, 'bench'),
-];
-if (!existsSync(join(projectDirectory, 'bench', 'node_modules')))
-  spawnSync('npm', install, { stdio: 'inherit' });
+installPeers();
 if (values.json !== undefined) mkdirSync(values.json, { recursive: true });
 
-/** @param {string} name @param {string[]} quickWords */
-function run(name, quickWords) {
+/** @param {string} name @param {string[]} quickWords @param {boolean} [isComparable] */
+function run(name, quickWords, isComparable = true) {
   const words = [join(projectDirectory, 'dist', 'bench', `${name}.js`)];
   if (values.quick) words.push(...quickWords);
   if (values.only !== undefined) words.push('--only', values.only);
   if (values.json !== undefined) words.push('--json', join(values.json, `${name}.json`));
   const before = values.compare === undefined ? undefined : join(values.compare, `${name}.json`);
-  if (before !== undefined && existsSync(before)) words.push('--compare', before);
+  if (isComparable && before !== undefined && existsSync(before)) words.push('--compare', before);
   process.stdout.write(`\n## ${name}\n\n`);
   const { status } = spawnSync(process.execPath, words, { stdio: 'inherit' });
   if (status !== 0) process.exitCode = 1;
@@ -48,4 +40,4 @@ function run(name, quickWords) {
 
 run('engine', ['--quick', '--files', '50000']);
 run('mount', ['--quick']);
-run('history', ['--sizes', '1000', '--rounds', '1', '--gc-pages', '10000']);
+run('history', ['--sizes', '1000', '--rounds', '1', '--gc-pages', '10000'], false);

@@ -43,7 +43,7 @@ export const DISK_CASES: readonly ProgramCase[] = [
   {
     name: 'disk-slow',
     checks:
-      'a disk that stalls for up to 2 s, again and again, under four writers, tar and gc: slow, and nothing else',
+      'a disk that stalls for up to 2 s, again and again, under four writers, tar, rsync and snapshots: slow, and nothing else',
     needs: PROGRAMS,
     async run(scene) {
       const { disk, where } = await Disk.create(scene);
