@@ -56,7 +56,7 @@ import type { Page, PageSpace } from '../storage/page-space.ts';
 import { type SplitMode, sharedRun } from './cell-run.ts';
 import { Cursor } from './cursor.ts';
 import { InsertTracker } from './insert-tracker.ts';
-import { loadChild, loadRoot, NOWHERE, Path } from './path.ts';
+import { borrowChild, borrowRoot, NOWHERE, Path } from './path.ts';
 
 export type { Cursor };
 
@@ -126,7 +126,13 @@ export class BTree {
   /** Assigning makes the tree and its cursors forget every page that they hold. */
   set root(ref: Readonly<PageRef>) {
     this.rootRef = ref;
+    this.forgetPath();
+  }
+
+  /** The tree and its cursors hold no page any more, and reach anew what they need next. */
+  forgetPath(): void {
     this.path.clear();
+    this.page = NOWHERE;
     this.changes++;
   }
 
@@ -300,7 +306,7 @@ export class BTree {
       this.hintMisses = (misses + 1) | 0;
       return path.descend(path.pages[0]!, key, key.length);
     }
-    return path.descend(loadRoot(this.space, this.treeId, this.rootRef), key, key.length);
+    return path.descend(borrowRoot(this.space, this.treeId, this.rootRef), key, key.length);
   }
 
   /** Makes the pages [0, depth] of the path safe to change. */
@@ -513,7 +519,7 @@ export class BTree {
   }
 
   private mergeable(parent: Uint8Array, slot: number, used: number): Page | undefined {
-    const page = loadChild(this.space, this.treeId, parent, slot);
+    const page = borrowChild(this.space, this.treeId, parent, slot);
     return used + usedBytes(page.bytes) <= this.mergedAtMost ? page : undefined;
   }
 

@@ -23,7 +23,7 @@ import { KEY_MAX, type TreeId } from '../encoding/keys.ts';
 import type { PageRef } from '../encoding/page.ts';
 import { CorruptPageError } from '../errors.ts';
 import type { Page, PageSpace } from '../storage/page-space.ts';
-import { loadRoot, Path } from './path.ts';
+import { borrowRoot, Path } from './path.ts';
 
 /** What a cursor needs of its tree. */
 export interface CursorTree {
@@ -160,7 +160,7 @@ export class Cursor {
     this.seen = -1;
     const { tree } = this;
     if (tree.root.number === 0) return false;
-    this.path.descend(loadRoot(tree.space, tree.treeId, tree.root), key, length);
+    this.path.descend(borrowRoot(tree.space, tree.treeId, tree.root), key, length);
     this.seen = tree.changes;
     return true;
   }
@@ -186,7 +186,7 @@ export class Cursor {
     this.seen = -1;
     const { tree } = this;
     if (tree.root.number === 0) return this.leave();
-    const leaf = this.path.descendToEdge(loadRoot(tree.space, tree.treeId, tree.root), last);
+    const leaf = this.path.descendToEdge(borrowRoot(tree.space, tree.treeId, tree.root), last);
     this.seen = tree.changes;
     return this.stand(last ? cellCount(leaf.bytes) - 1 : 0);
   }

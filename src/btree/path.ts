@@ -3,7 +3,8 @@
  * on. It is made once and reused, so that a descent allocates nothing.
  *
  * `pages[0]` is the root and `pages[depth]` the leaf; `slots[i]` is the slot of `pages[i + 1]` in `pages[i]`.
- * A path holds Page objects, so what it sees stays in memory whatever the page space forgets.
+ * A path holds Page objects, so what it sees stays in memory whatever the page space forgets, until the trees are told to
+ * forget their paths because buffers are reused.
  *
  * Invariant: the level of a page is one less than its parent's, checked on every step down. So a descent ends, even
  * in pages that a hostile hand made and sealed.
@@ -29,7 +30,15 @@ export const NOWHERE: Page = Object.freeze(pageOf(0, 0, 0, Buffer.alloc(0), 0));
 
 /** Loads the root page of a tree. */
 export function loadRoot(space: PageSpace, tree: TreeId, root: Readonly<PageRef>): Page {
-  const page = space.get(root.number, root.lsn, root.checksum);
+  return checkRoot(space, tree, space.get(root.number, root.lsn, root.checksum));
+}
+
+/** The same for a path. */
+export function borrowRoot(space: PageSpace, tree: TreeId, root: Readonly<PageRef>): Page {
+  return checkRoot(space, tree, space.borrow(root.number, root.lsn, root.checksum));
+}
+
+function checkRoot(space: PageSpace, tree: TreeId, page: Page): Page {
   const b = page.bytes;
   const kind = b[PAGE_LEVEL] === 0 ? PAGE_KIND.leaf : PAGE_KIND.branch;
   if (b[PAGE_TREE] !== tree || b[PAGE_KIND_AT] !== kind) misplaced(space, page.number, tree, -1, b);
@@ -38,8 +47,15 @@ export function loadRoot(space: PageSpace, tree: TreeId, root: Readonly<PageRef>
 
 /** Loads the child of a branch page's slot. */
 export function loadChild(space: PageSpace, tree: TreeId, parent: Uint8Array, slot: number): Page {
+  const page = borrowChild(space, tree, parent, slot);
+  page.shared = true;
+  return page;
+}
+
+/** The same for a path. */
+export function borrowChild(space: PageSpace, tree: TreeId, parent: Uint8Array, slot: number): Page {
   const at = childAt(parent, slot);
-  const page = space.get(
+  const page = space.borrow(
     getU48(parent, at + CHILD_NUMBER),
     getU64(parent, at + CHILD_LSN),
     getU32(parent, at + CHILD_CHECKSUM),
@@ -94,7 +110,7 @@ export class Path {
     while (level > 0) {
       const slot = searchBranch(page.bytes, key, length);
       this.slots[depth] = slot;
-      page = loadChild(this.space, this.tree, page.bytes, slot);
+      page = borrowChild(this.space, this.tree, page.bytes, slot);
       level--;
       this.pages[++depth] = page;
     }
@@ -120,7 +136,7 @@ export class Path {
     const slot = this.slots[depth]! + (forward ? 1 : -1);
     this.depth = -1;
     this.slots[depth] = slot;
-    this.pages[depth + 1] = loadChild(this.space, this.tree, this.pages[depth]!.bytes, slot);
+    this.pages[depth + 1] = borrowChild(this.space, this.tree, this.pages[depth]!.bytes, slot);
     this.finish(depth + 1, !forward);
     return true;
   }
@@ -133,7 +149,7 @@ export class Path {
     for (let level = pageLevel(page.bytes); level > 0; level--) {
       const slot = last ? cellCount(page.bytes) - 1 : 0;
       this.slots[at] = slot;
-      page = loadChild(this.space, this.tree, page.bytes, slot);
+      page = borrowChild(this.space, this.tree, page.bytes, slot);
       this.pages[++at] = page;
     }
     this.depth = at;

@@ -56,6 +56,7 @@ export interface Savepoint {
   readonly pages: number;
   readonly dataPages: number;
   readonly extents: number;
+  readonly replaced: number;
   /** What tree pages were that have been changed in place since. */
   readonly images: { readonly page: Page; readonly bytes: Buffer }[];
   /** Pages that nobody needs any more if the changes since are kept. */
@@ -79,8 +80,10 @@ export interface PageMark {
 
 /** Dirty pages looked at between two yields of a walk. */
 const WALK_STEP = 16;
-/** Buffers of images that are kept for the next savepoint: 4 MiB of 4 KiB pages. */
-const SPARE_IMAGES = 1024;
+/** So many replaced pages are worth that the trees forget their paths. */
+const REUSE_MINIMUM = 64;
+/** Pages beyond are left to the cache, as while the log is replayed. */
+const REUSE_MAXIMUM = 8192;
 
 export class DirtyPages implements PageSpace {
   readonly pageSize: number;
@@ -99,12 +102,16 @@ export class DirtyPages implements PageSpace {
   private walk: Walk | undefined;
   /** The one that is open. */
   private open: Savepoint | undefined;
-  private readonly spareImages: Buffer[] = [];
+  private readonly reusing: boolean;
+  /** Clean pages that were replaced, and whose buffers are reused when nobody can hold them: see `reuse`. */
+  private replaced: Page[] = [];
 
-  constructor(cache: PageCache, tracking: boolean) {
+  /** `reusing`: buffers of pages that this line of change has replaced are reused, and its owner calls `reuse`. */
+  constructor(cache: PageCache, tracking: boolean, reusing = false) {
     this.cache = cache;
     this.pageSize = cache.pageSize;
     this.tracking = tracking;
+    this.reusing = reusing;
   }
 
   /** Dirty pages in memory, sealed ones included. */
@@ -117,6 +124,12 @@ export class DirtyPages implements PageSpace {
   }
 
   get(number: number, lsn: number, checksum: number): Page {
+    const page = this.borrow(number, lsn, checksum);
+    page.shared = true;
+    return page;
+  }
+
+  borrow(number: number, lsn: number, checksum: number): Page {
     if (number >= TEMPORARY_BASE) {
       const page = this.table.get(number);
       if (page === undefined && this.lost !== undefined) throw this.lost;
@@ -124,11 +137,23 @@ export class DirtyPages implements PageSpace {
       if (this.walk !== undefined) this.visit(page, this.walk);
       return page;
     }
-    return this.cache.get(number, lsn, checksum);
+    // Others do not know when this line of change reuses buffers.
+    return this.reusing ? this.cache.borrow(number, lsn, checksum) : this.cache.get(number, lsn, checksum);
+  }
+
+  /** Whether enough has been replaced that `reuse` is worth its price. */
+  get isReuseDue(): boolean {
+    return this.replaced.length >= REUSE_MINIMUM && this.open === undefined;
+  }
+
+  /** The buffers of pages that have been replaced serve new ones from now on. No path of this line's trees holds a page. */
+  reuse(): void {
+    for (const page of this.replaced) this.cache.giveUp(page);
+    this.replaced.length = 0;
   }
 
   create(kind: PageKind, level: number, tree: number): Page {
-    const bytes = Buffer.allocUnsafeSlow(this.pageSize);
+    const bytes = this.cache.buffers.take();
     initializePage(bytes, kind, level, tree);
     return this.add(this.nextTree++, bytes);
   }
@@ -151,16 +176,18 @@ export class DirtyPages implements PageSpace {
         this.saveImage(page, open);
       return page;
     }
-    const bytes = Buffer.allocUnsafeSlow(this.pageSize);
+    const bytes = this.cache.buffers.take();
     page.bytes.copy(bytes);
     putU64(bytes, PAGE_LSN, 0);
     const copy = this.add(this.nextTree++, bytes);
     if (this.tracking) this.superseded.push(page);
+    if (this.reusing && page.generation === 0 && this.replaced.length < REUSE_MAXIMUM)
+      this.replaced.push(page);
     return copy;
   }
 
   private saveImage(page: Page, savepoint: Savepoint): void {
-    const bytes = this.spareImages.pop() ?? Buffer.allocUnsafeSlow(this.pageSize);
+    const bytes = this.cache.buffers.take();
     page.bytes.copy(bytes);
     savepoint.images.push({ page, bytes });
     page.savedAt = savepoint.generation;
@@ -182,7 +209,7 @@ export class DirtyPages implements PageSpace {
   createData(count: number): number {
     const first = this.nextData;
     this.nextData += count;
-    for (let i = 0; i < count; i++) this.add(first + i, Buffer.allocUnsafeSlow(this.pageSize));
+    for (let i = 0; i < count; i++) this.add(first + i, this.cache.buffers.take());
     return first;
   }
 
@@ -243,6 +270,7 @@ export class DirtyPages implements PageSpace {
     this.superseded = [];
     this.deadDataPages = [];
     this.deadExtents = [];
+    this.replaced = [];
     this.held = this.current++;
   }
 
@@ -253,6 +281,7 @@ export class DirtyPages implements PageSpace {
       pages: this.superseded.length,
       dataPages: this.deadDataPages.length,
       extents: this.deadExtents.length,
+      replaced: this.replaced.length,
       images: [],
       discarded: [],
     };
@@ -270,6 +299,7 @@ export class DirtyPages implements PageSpace {
     this.superseded.length = savepoint.pages;
     this.deadDataPages.length = savepoint.dataPages;
     this.deadExtents.length = savepoint.extents;
+    this.replaced.length = savepoint.replaced;
     for (const { page, bytes } of savepoint.images) bytes.copy(page.bytes);
     for (const [number, page] of this.table) {
       if (page.generation > savepoint.generation) this.table.delete(number);
@@ -280,10 +310,7 @@ export class DirtyPages implements PageSpace {
   private close(savepoint: Savepoint): void {
     assert(this.open === savepoint, 'the savepoint is not open');
     this.open = undefined;
-    for (const { bytes } of savepoint.images) {
-      if (this.spareImages.length === SPARE_IMAGES) return;
-      this.spareImages.push(bytes);
-    }
+    for (const { bytes } of savepoint.images) this.cache.buffers.give(bytes);
   }
 
   /**

@@ -3,7 +3,8 @@
  *
  * A page enters it verified: from disk through `get`, or from a checkpoint that has just written it (`insert`).
  * Eviction is by clock (second chance), in place of the page that the hand finds. An evicted Page object keeps its
- * bytes as long as someone refers to it; buffers are never recycled under a reader.
+ * bytes as long as someone refers to it. Buffers are reused only of pages that the live trees have replaced and that
+ * nobody else ever got (`giveUp`): memory that is touched for the first time is far slower than a copy.
  */
 import { validateTreePage } from '../encoding/cells.ts';
 import { validateExtents } from '../encoding/extent.ts';
@@ -11,7 +12,8 @@ import { TREE } from '../encoding/keys.ts';
 import { PAGE_KIND, PAGE_TREE, pageKind, verifyPage } from '../encoding/page.ts';
 import { CorruptPageError } from '../errors.ts';
 import type { Device } from './device.ts';
-import { type Page, pageOf } from './page-space.ts';
+import { PageBuffers } from './page-buffers.ts';
+import { NO_BYTES, type Page, pageOf } from './page-space.ts';
 
 export class PageCache {
   readonly pageSize: number;
@@ -21,6 +23,8 @@ export class PageCache {
   /** The clock: pages in order of arrival, holes where pages were dropped. */
   private readonly clock: (Page | undefined)[] = [];
   private hand = 0;
+  /** Buffers of pages that are gone, for the next ones. */
+  readonly buffers: PageBuffers;
   /** Pages that could not be written and are what their places are to hold; see `keep`. */
   private readonly kept = new Map<number, Buffer>();
   /** Pages read from disk, for statistics. */
@@ -29,6 +33,7 @@ export class PageCache {
   constructor(device: Device, pageSize: number, capacityBytes: number) {
     this.device = device;
     this.pageSize = pageSize;
+    this.buffers = new PageBuffers(pageSize);
     this.capacity = Math.max(64, Math.floor(capacityBytes / pageSize));
   }
 
@@ -41,6 +46,13 @@ export class PageCache {
    * @throws CorruptPageError, or LsnfsError IO when the device fails.
    */
   get(number: number, lsn: number, checksum: number): Page {
+    const page = this.borrow(number, lsn, checksum);
+    page.shared = true;
+    return page;
+  }
+
+  /** As `get`, for somebody who lets go of the page before `giveUp` is called. */
+  borrow(number: number, lsn: number, checksum: number): Page {
     const cached = this.pages.get(number);
     if (cached !== undefined && cached.lsn === lsn && cached.checksum === checksum) {
       cached.referenced = true;
@@ -49,10 +61,21 @@ export class PageCache {
     return this.read(number, lsn, checksum);
   }
 
+  /**
+   * A clean page that its tree has replaced, and that nobody holds: its buffer serves others from now on. Who asks for the
+   * page again reads it from disk.
+   */
+  giveUp(page: Page): void {
+    if (page.shared || page.generation !== 0 || page.bytes === NO_BYTES) return;
+    if (this.pages.get(page.number) === page) this.pages.delete(page.number);
+    this.buffers.give(page.bytes);
+    page.bytes = NO_BYTES;
+  }
+
   private read(number: number, lsn: number, checksum: number): Page {
     const position = number * this.pageSize;
     const kept = this.kept.get(number);
-    const bytes = kept ?? Buffer.allocUnsafeSlow(this.pageSize);
+    const bytes = kept ?? this.buffers.take();
     const got = kept?.length ?? this.device.read(position, bytes, 0, this.pageSize);
     this.reads++;
     if (got !== this.pageSize) {
@@ -73,6 +96,7 @@ export class PageCache {
       );
     }
     const page = pageOf(number, lsn, checksum, bytes, 0);
+    page.shared = kept !== undefined;
     this.insert(page);
     return page;
   }

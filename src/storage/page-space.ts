@@ -18,15 +18,20 @@ export interface Page {
   /** LSN and checksum as its parent must record them; both 0 while the number is temporary. */
   lsn: number;
   checksum: number;
-  /** The whole page, `pageSize` bytes. Change it only after `touch` or `create`. */
-  readonly bytes: Buffer;
+  /** The whole page, `pageSize` bytes. Change it only after `touch` or `create`. `NO_BYTES` once its buffer serves another page. */
+  bytes: Buffer;
   /** Seal generation in which the page became dirty; 0 when clean. */
   generation: number;
   /** Used since the clock of the cache last came by. */
   referenced: boolean;
   /** Generation of the last savepoint for which an image of it was kept; 0: none. */
   savedAt: number;
+  /** Somebody got it who may keep it for as long as he likes: its buffer is never reused. */
+  shared: boolean;
 }
+
+/** What a page has whose buffer was given to another: whoever still reads it reads nothing. */
+export const NO_BYTES: Buffer = Buffer.alloc(0);
 
 /** A page that nobody has used yet. */
 export function pageOf(
@@ -36,7 +41,7 @@ export function pageOf(
   bytes: Buffer,
   generation: number,
 ): Page {
-  return { number, lsn, checksum, bytes, generation, referenced: false, savedAt: 0 };
+  return { number, lsn, checksum, bytes, generation, referenced: false, savedAt: 0, shared: false };
 }
 
 export interface PageSpace {
@@ -46,6 +51,11 @@ export interface PageSpace {
    * @throws CorruptPageError, or LsnfsError IO when the device fails.
    */
   get(number: number, lsn: number, checksum: number): Page;
+  /**
+   * As `get`, for paths of trees: the page is held no longer than the path is true. (A path ends with every change of its
+   * tree and whenever the tree's root is assigned.)
+   */
+  borrow(number: number, lsn: number, checksum: number): Page;
   /** A new dirty page, initialised with its header. */
   create(kind: PageKind, level: number, tree: number): Page;
   /**

@@ -157,7 +157,8 @@ export class Checkpoint {
   }
 
   private *writeSubtree(space: DirtyPages, temporary: number, lsn: number): Generator<void, Page> {
-    const page = space.get(temporary, 0, 0);
+    // Until it is settled the seal holds it, and of a settled one only its place is used.
+    const page = space.borrow(temporary, 0, 0);
     // An earlier checkpoint wrote it, and the pointer was copied before that was known.
     if (!isTemporary(page.number)) return page;
     const { bytes } = page;
@@ -243,7 +244,7 @@ export class Checkpoint {
   private *redirect(): Generator<void> {
     const { pages } = this.live;
     // What trees and cursors have at hand they are to reach anew.
-    for (const tree of this.live.trees()) tree.root = { ...tree.root };
+    for (const tree of this.live.trees()) tree.forgetPath();
     yield* pages.visitDirty(this.seal.generation, (page) => this.redirectPage(page.bytes));
     for (const tree of this.live.trees()) {
       const ref = { ...tree.root };
@@ -488,7 +489,7 @@ export class Checkpoint {
 /** A tree's root as the live state or a waiting seal names it: the place, once the page has one. */
 export function redirectReference(pages: DirtyPages, ref: PageRef): void {
   if (!isTemporary(ref.number)) return;
-  const page = pages.get(ref.number, 0, 0);
+  const page = pages.borrow(ref.number, 0, 0);
   if (isTemporary(page.number)) return;
   ref.number = page.number;
   ref.lsn = page.lsn;

@@ -89,7 +89,7 @@ export class LiveTree extends TreeState implements RestorableState {
   private readonly resetListeners: (() => void)[] = [];
 
   constructor(cache: PageCache, root: Readonly<VersionRoot>, host: LiveHost) {
-    super(cache, root, true);
+    super(cache, root, true, true);
     this.host = host;
   }
 
@@ -141,13 +141,23 @@ export class LiveTree extends TreeState implements RestorableState {
         },
       );
     }
-    if (this.outer === undefined) this.host.relieve();
+    if (this.outer === undefined) {
+      this.host.relieve();
+      this.reusePages();
+    }
     this.host.admit(frees);
     const reserve = frees ? 0 : Math.min(FREEING_RESERVE, this.host.log.segmentSize / 4);
     this.host.log.reserve(this.records.length + OPERATION_RESERVE + reserve);
     this.liveMark = this.host.free.liveMark;
     this.depth = 1;
     if (this.records.count === 0) this.recordOrigin(this.outer?.origin ?? this.origin);
+  }
+
+  /** Buffers of replaced pages serve new ones, for which trees and cursors reach anew what they have at hand. */
+  private reusePages(): void {
+    if (!this.pages.isReuseDue) return;
+    for (const tree of this.trees()) tree.forgetPath();
+    this.pages.reuse();
   }
 
   private recordOrigin({ uid, pid }: Origin): void {

@@ -62,11 +62,11 @@ export class TreeState implements StateReader {
   private readonly searchKey = Buffer.alloc(17);
   private readonly found: Found = { block: 0, count: 0, page: 0 };
 
-  constructor(cache: PageCache, root: Readonly<VersionRoot>, tracking: boolean) {
+  constructor(cache: PageCache, root: Readonly<VersionRoot>, tracking: boolean, reusing = false) {
     this.lsn = root.lsn;
     this.timeMicroseconds = root.timeMicroseconds;
     this.pageSize = cache.pageSize;
-    this.pages = new DirtyPages(cache, tracking);
+    this.pages = new DirtyPages(cache, tracking, reusing);
     this.namespace = new BTree(this.pages, TREE.namespace, root.namespace, root.namespace.pageCount);
     this.inodes = new BTree(this.pages, TREE.inodes, root.inodes, root.inodes.pageCount);
     this.registry = new BTree(this.pages, TREE.registry, root.registry, root.registry.pageCount);

@@ -31,6 +31,10 @@ class SealedPages implements PageSpace {
   seal(): void {
     this.generation++;
   }
+  borrow(number: number): Page {
+    return this.get(number);
+  }
+
   get(number: number): Page {
     const page = this.pages.get(number);
     if (page === undefined) throw new Error(`no page ${number}`);

@@ -57,6 +57,10 @@ export class MemoryPageSpace implements PageSpace {
     this.nextNumber = shared?.nextNumber ?? { value: 1 };
   }
 
+  borrow(number: number, lsn: number, checksum: number): Page {
+    return this.get(number, lsn, checksum);
+  }
+
   get(number: number, lsn: number, checksum: number): Page {
     this.gets++;
     const page = this.pages.get(number);

@@ -50,6 +50,10 @@ class HostileSpace implements PageSpace {
     this.disk = disk;
   }
 
+  borrow(number: number, lsn: number, checksum: number): Page {
+    return this.get(number, lsn, checksum);
+  }
+
   get(number: number, lsn: number, checksum: number): Page {
     this.limit.count('pages');
     const known = this.pages.get(number);

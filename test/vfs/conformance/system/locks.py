@@ -106,9 +106,9 @@ def flock_is_interrupted():
             def ring(*_):
                 raise Alarm
             signal.signal(signal.SIGALRM, ring)
-            signal.setitimer(signal.ITIMER_REAL, 0.03)
             with opened("f", os.O_RDWR) as other:
                 try:
+                    signal.setitimer(signal.ITIMER_REAL, 0.03)
                     call(other)
                 except Alarm:
                     return "interrupted"
