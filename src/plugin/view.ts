@@ -2,6 +2,7 @@
  * A state of the store as a program reads it: values by path. The live state and past ones look the same; a past one
  * is pinned until it is closed.
  */
+import { copyBytes } from '../encoding/cells.ts';
 import { LsnfsError, PosixError } from '../errors.ts';
 import {
   type Attributes,
@@ -71,6 +72,8 @@ const TYPES = new Map<number, EntryType>([
   [S_IFBLK, 'block-device'],
 ]);
 
+const SLASH = 0x2f;
+
 export const ENTRY_TYPES: readonly EntryType[] = [...TYPES.values()];
 
 /** The kind of entry that a mode speaks of. */
@@ -107,15 +110,62 @@ class ListedEntry implements Entry {
   /** The bytes of a name that is no UTF-8. */
   private readonly bytes: Buffer | undefined;
 
-  constructor(source: Buffer, start: number, end: number, inode: number, type: number) {
-    this.name = source.toString('utf8', start, end);
+  constructor(name: string, type: number, inode: number, bytes: Buffer | undefined) {
+    this.name = name;
     this.type = entryTypeOf(type);
     this.inode = inode;
-    this.bytes = this.name.includes('\ufffd') ? Buffer.from(source.subarray(start, end)) : undefined;
+    this.bytes = bytes;
   }
 
   get nameBytes(): Buffer {
     return this.bytes ?? Buffer.from(this.name, 'utf8');
+  }
+}
+
+/** Names are made into strings together, up to so many bytes: one by one that takes longer than to read them. */
+const NAMES_BYTES = 4096;
+/** Names that are no strings yet, each with a slash behind it. A listing is made in one piece. */
+const namesBuffer = Buffer.alloc(NAMES_BYTES);
+
+/** Collects the entries of a directory. */
+class Listing {
+  readonly entries: Entry[] = [];
+  private used = 0;
+  private readonly inodes: number[] = [];
+  private readonly types: number[] = [];
+
+  readonly add = (bytes: Buffer, start: number, end: number, inode: number, type: number): void => {
+    if (this.used + end - start >= NAMES_BYTES) this.flush();
+    copyBytes(bytes, start, namesBuffer, this.used, end - start);
+    this.used += end - start;
+    namesBuffer[this.used++] = SLASH;
+    this.inodes.push(inode);
+    this.types.push(type);
+  };
+
+  /** All entries that were added. */
+  end(): Entry[] {
+    this.flush();
+    return this.entries;
+  }
+
+  private flush(): void {
+    const text = namesBuffer.toString('utf8', 0, this.used);
+    const names = text.split('/');
+    const isDoubtful = text.includes('\ufffd');
+    let start = 0;
+    for (let i = 0; i < this.inodes.length; i++) {
+      let bytes: Buffer | undefined;
+      if (isDoubtful) {
+        const end = namesBuffer.indexOf(SLASH, start);
+        if (names[i]!.includes('\ufffd')) bytes = Buffer.from(namesBuffer.subarray(start, end));
+        start = end + 1;
+      }
+      this.entries.push(new ListedEntry(names[i]!, this.types[i]!, this.inodes[i]!, bytes));
+    }
+    this.used = 0;
+    this.inodes.length = 0;
+    this.types.length = 0;
   }
 }
 
@@ -215,11 +265,9 @@ export class View {
 
   /** The entries of a directory, in the order of their names' bytes. @throws PosixError ENOENT, ENOTDIR */
   list(path: PathLike = '/'): Entry[] {
-    const entries: Entry[] = [];
-    this.fileSystem.values.eachEntry(this.directoryAt(path), (bytes, start, end, inode, type) => {
-      entries.push(new ListedEntry(bytes, start, end, inode, type));
-    });
-    return entries;
+    const listing = new Listing();
+    this.fileSystem.values.eachEntry(this.directoryAt(path), listing.add);
+    return listing.end();
   }
 
   /**

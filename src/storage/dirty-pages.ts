@@ -29,6 +29,7 @@ import { initializePage, PAGE_LSN, type PageKind, type PageRef, TEMPORARY_BASE }
 import { assert, type LsnfsError } from '../errors.ts';
 import type { PageCache } from './page-cache.ts';
 import { type Page, type PageSpace, pageOf } from './page-space.ts';
+import { PageTable } from './page-table.ts';
 
 /** Temporary numbers of data pages begin here. */
 export const DATA_BASE = TEMPORARY_BASE + 2 ** 46;
@@ -57,6 +58,8 @@ export interface Savepoint {
   readonly dataPages: number;
   readonly extents: number;
   readonly replaced: number;
+  /** Pages made since have these numbers or higher ones. */
+  readonly mark: PageMark;
   /** What tree pages were that have been changed in place since. */
   readonly images: { readonly page: Page; readonly bytes: Buffer }[];
   /** Pages that nobody needs any more if the changes since are kept. */
@@ -88,9 +91,9 @@ const REUSE_MAXIMUM = 8192;
 export class DirtyPages implements PageSpace {
   readonly pageSize: number;
   readonly cache: PageCache;
-  private readonly table = new Map<number, Page>();
-  private nextTree = TEMPORARY_BASE;
-  private nextData = DATA_BASE;
+  /** Dirty pages by their temporary numbers, trees' and data. */
+  private readonly trees = new PageTable(TEMPORARY_BASE);
+  private readonly data = new PageTable(DATA_BASE);
   private current = 1;
   private held = 0;
   /** Whether deaths are recorded: the live line does, private replays do not. */
@@ -116,7 +119,7 @@ export class DirtyPages implements PageSpace {
 
   /** Dirty pages in memory, sealed ones included. */
   get dirtyCount(): number {
-    return this.table.size;
+    return this.trees.size + this.data.size;
   }
 
   get generation(): number {
@@ -131,7 +134,7 @@ export class DirtyPages implements PageSpace {
 
   borrow(number: number, lsn: number, checksum: number): Page {
     if (number >= TEMPORARY_BASE) {
-      const page = this.table.get(number);
+      const page = this.trees.get(number);
       if (page === undefined && this.lost !== undefined) throw this.lost;
       assert(page !== undefined, `temporary page ${number} is gone`);
       if (this.walk !== undefined) this.visit(page, this.walk);
@@ -155,12 +158,12 @@ export class DirtyPages implements PageSpace {
   create(kind: PageKind, level: number, tree: number): Page {
     const bytes = this.cache.buffers.take();
     initializePage(bytes, kind, level, tree);
-    return this.add(this.nextTree++, bytes);
+    return this.add(this.trees, bytes);
   }
 
-  private add(number: number, bytes: Buffer): Page {
-    const page = pageOf(number, 0, 0, bytes, this.current);
-    this.table.set(number, page);
+  private add(table: PageTable, bytes: Buffer): Page {
+    const page = pageOf(table.next, 0, 0, bytes, this.current);
+    table.add(page);
     return page;
   }
 
@@ -179,7 +182,7 @@ export class DirtyPages implements PageSpace {
     const bytes = this.cache.buffers.take();
     page.bytes.copy(bytes);
     putU64(bytes, PAGE_LSN, 0);
-    const copy = this.add(this.nextTree++, bytes);
+    const copy = this.add(this.trees, bytes);
     if (this.tracking) this.superseded.push(page);
     if (this.reusing && page.generation === 0 && this.replaced.length < REUSE_MAXIMUM)
       this.replaced.push(page);
@@ -202,20 +205,19 @@ export class DirtyPages implements PageSpace {
   private letGo(page: Page): void {
     if (this.open !== undefined && page.generation <= this.open.generation)
       this.open.discarded.push(page.number);
-    else this.table.delete(page.number);
+    else this.forgetTemporary(page.number);
   }
 
   /** `count` new data pages with consecutive numbers; their bytes are not initialised. Returns the first number. */
   createData(count: number): number {
-    const first = this.nextData;
-    this.nextData += count;
-    for (let i = 0; i < count; i++) this.add(first + i, this.cache.buffers.take());
+    const first = this.data.next;
+    for (let i = 0; i < count; i++) this.add(this.data, this.cache.buffers.take());
     return first;
   }
 
   /** A data page by its temporary number. */
   dataPage(number: number): Page {
-    const page = this.table.get(number);
+    const page = this.data.get(number);
     assert(page !== undefined, `temporary data page ${number} is gone`);
     return page;
   }
@@ -266,7 +268,8 @@ export class DirtyPages implements PageSpace {
   reset(): void {
     this.walk = undefined;
     this.open = undefined;
-    this.table.clear();
+    this.trees.clear();
+    this.data.clear();
     this.superseded = [];
     this.deadDataPages = [];
     this.deadExtents = [];
@@ -282,6 +285,7 @@ export class DirtyPages implements PageSpace {
       dataPages: this.deadDataPages.length,
       extents: this.deadExtents.length,
       replaced: this.replaced.length,
+      mark: this.mark(),
       images: [],
       discarded: [],
     };
@@ -290,7 +294,7 @@ export class DirtyPages implements PageSpace {
 
   /** Keeps the changes since the savepoint: what only the savepoint needed goes. */
   release(savepoint: Savepoint): void {
-    for (const number of savepoint.discarded) this.table.delete(number);
+    for (const number of savepoint.discarded) this.forgetTemporary(number);
     this.close(savepoint);
   }
 
@@ -301,8 +305,9 @@ export class DirtyPages implements PageSpace {
     this.deadExtents.length = savepoint.extents;
     this.replaced.length = savepoint.replaced;
     for (const { page, bytes } of savepoint.images) bytes.copy(page.bytes);
-    for (const [number, page] of this.table) {
-      if (page.generation > savepoint.generation) this.table.delete(number);
+    for (const table of [this.trees, this.data]) {
+      const first = table === this.trees ? savepoint.mark.tree : savepoint.mark.data;
+      for (const { number } of table.between(first)) table.delete(number);
     }
     this.close(savepoint);
   }
@@ -327,16 +332,16 @@ export class DirtyPages implements PageSpace {
 
   /** Pages that are made from now on have higher numbers than those of the mark. */
   mark(): PageMark {
-    return { tree: this.nextTree, data: this.nextData };
+    return { tree: this.trees.next, data: this.data.next };
   }
 
   /** Drops what was made between two marks, that no seal holds, and `isNeeded` does not keep: nothing leads there any more. */
   drop(from: PageMark, to: PageMark, isNeeded: (page: Page) => boolean): void {
-    for (const [number, page] of this.table) {
-      if (page.generation <= this.held) continue;
-      const isData = number >= DATA_BASE;
-      if (number < (isData ? from.data : from.tree) || number >= (isData ? to.data : to.tree)) continue;
-      if (isData || !isNeeded(page)) this.table.delete(number);
+    for (const page of this.trees.between(from.tree, to.tree)) {
+      if (page.generation > this.held && !isNeeded(page)) this.trees.delete(page.number);
+    }
+    for (const page of this.data.between(from.data, to.data)) {
+      if (page.generation > this.held) this.data.delete(page.number);
     }
   }
 
@@ -350,12 +355,12 @@ export class DirtyPages implements PageSpace {
 
   /** No pointer to this temporary number is left. */
   forgetTemporary(number: number): void {
-    this.table.delete(number);
+    (number >= DATA_BASE ? this.data : this.trees).delete(number);
   }
 
   /** The page that was given a temporary number, if that number still means one. */
   lookUp(number: number): Page | undefined {
-    return this.table.get(number);
+    return (number >= DATA_BASE ? this.data : this.trees).get(number);
   }
 
   /**
@@ -366,8 +371,8 @@ export class DirtyPages implements PageSpace {
     const walk: Walk = { after: generation, upTo: this.current++, visit, visited: new Set() };
     this.walk = walk;
     let seen = 0;
-    // A map goes through its entries in the order in which they came, and later ones are of later generations.
-    for (const page of this.table.values()) {
+    // Pages with higher numbers are of later generations.
+    for (const page of this.trees.between(TEMPORARY_BASE)) {
       if (page.generation > walk.upTo) break;
       this.visit(page, walk);
       if (++seen % WALK_STEP === 0) yield;
