@@ -24,7 +24,7 @@ export class Content {
     const end = offset + length;
     if (inode.isInline) {
       if (end <= this.inlineMax) {
-        const content = this.growInline(inode, end);
+        const content = this.growInline(inode, end, offset);
         content.set(source.subarray(sourceStart, sourceStart + length), offset);
         return;
       }
@@ -34,17 +34,32 @@ export class Content {
     if (end > inode.size) inode.size = end;
   }
 
-  /** Makes the inline content at least `size` bytes long, filled up with zeros. */
-  private growInline(inode: Inode, size: number): Buffer {
+  /**
+   * The first content of a new inode that nobody keeps: what fits its record is not copied, and must stay as it is until
+   * the record is put.
+   */
+  writeFirst(inode: Inode, content: Uint8Array): void {
+    if (content.length > this.inlineMax) {
+      this.write(inode, 0, content, 0, content.length);
+      return;
+    }
+    inode.content = Buffer.isBuffer(content)
+      ? content
+      : Buffer.from(content.buffer, content.byteOffset, content.length);
+    inode.size = content.length;
+  }
+
+  /** Makes the inline content at least `size` bytes long. What is new before `zeroUpTo` is zero. */
+  private growInline(inode: Inode, size: number, zeroUpTo: number): Buffer {
     let { content } = inode;
     if (content === null || content.length < size) {
       // Room for more: small files grow by small appends.
       const larger = Buffer.allocUnsafe(Math.min(this.inlineMax, Math.max(size, inode.size * 2)));
       content?.copy(larger, 0, 0, inode.size);
-      larger.fill(0, inode.size);
       content = larger;
       inode.content = larger;
-    } else if (size > inode.size) content.fill(0, inode.size, size);
+    }
+    if (zeroUpTo > inode.size) content.fill(0, inode.size, zeroUpTo);
     if (size > inode.size) inode.size = size;
     return content;
   }
@@ -63,7 +78,7 @@ export class Content {
       if (size > this.inlineMax) {
         this.toExtents(inode, false);
         inode.size = size;
-      } else if (size > inode.size) this.growInline(inode, size);
+      } else if (size > inode.size) this.growInline(inode, size, size);
       else inode.size = size;
       return;
     }
@@ -84,7 +99,7 @@ export class Content {
   allocate(inode: Inode, offset: number, end: number, keepSize: boolean): void {
     if (inode.isInline) {
       if (end <= this.inlineMax) {
-        if (!keepSize && end > inode.size) this.growInline(inode, end);
+        if (!keepSize && end > inode.size) this.growInline(inode, end, end);
         return;
       }
       this.toExtents(inode, false);

@@ -368,12 +368,15 @@ export class LiveFileSystem extends ReadOperations implements FileSystem {
     core.begin();
     try {
       const inode = existing ?? core.newInode(caller, directory, S_IFREG | (mode & 0o7777));
-      if (existing !== undefined) applyAttributes(core, this.content, caller, inode, { size: 0 });
-      if (content.length > 0) this.content.write(inode, 0, content, 0, content.length);
       if (existing === undefined) {
+        this.content.writeFirst(inode, content);
         core.addEntry(directory, name, inode);
         core.putDirectory(directory);
-      } else this.noteWrite(caller, inode, core.checkPermissions && !keepsPrivileges(caller));
+      } else {
+        applyAttributes(core, this.content, caller, inode, { size: 0 });
+        if (content.length > 0) this.content.write(inode, 0, content, 0, content.length);
+        this.noteWrite(caller, inode, core.checkPermissions && !keepsPrivileges(caller));
+      }
       core.putInode(inode);
       core.commit();
       return { inode: inode.inode, isNew: existing === undefined };

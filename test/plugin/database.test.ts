@@ -76,6 +76,36 @@ test('values by path: put makes parents, get, stat, list and delete', async (t) 
   await closeVerified(t, database);
 });
 
+test('a listing has every name as it is, whatever its bytes', async (t) => {
+  const database = await open(await newStore(t));
+  const names: Buffer[] = [];
+  for (let i = 0; i < 300; i++) {
+    const number = String(i).padStart(3, '0');
+    const tail = [
+      Buffer.alloc(i % 250, 'n'),
+      Buffer.from('é\u{1f600}'),
+      Buffer.from('\ufffd'),
+      Buffer.from([0xff, 0xe2, 0x82]),
+      Buffer.alloc(0),
+    ][i % 5]!;
+    names.push(Buffer.concat([Buffer.from(number), tail]));
+  }
+  await database.transaction((transaction) => {
+    transaction.mkdir('/d');
+    for (const name of names) transaction.put(Buffer.concat([Buffer.from('/d/'), name]), 'x');
+  });
+  const listed = database.list('/d');
+  t.deepEqual(
+    listed.map(({ nameBytes }) => nameBytes.toString('hex')),
+    names.map((name) => name.toString('hex')),
+  );
+  t.deepEqual(
+    listed.map(({ name }) => name),
+    names.map((name) => name.toString()),
+  );
+  await closeVerified(t, database);
+});
+
 test('a transaction takes effect as a whole, or not at all', async (t) => {
   const path = await newStore(t);
   let database = await open(path);
