@@ -43,6 +43,7 @@ export class InodeTable {
 
   private directoryCount = 0;
   private parents = new Float64Array(256);
+  /** Sums over the entries that mean the directory. */
   private entryParents = new Float64Array(256);
   private sizes = new Float64Array(256);
   private entrySizes = new Float64Array(256);
@@ -106,7 +107,6 @@ export class InodeTable {
       this.subdirectoryCounts = grownU32(this.subdirectoryCounts);
     }
     const directory = this.directoryCount++;
-    this.entryParents[directory] = -1;
     this.directories[row] = directory;
     return directory;
   }
@@ -159,9 +159,9 @@ export class InodeTable {
   size(row: number): number {
     return this.sizes[this.directory(row)]!;
   }
-  /** Where the entry is that means it; -1 if that is not known. */
+  /** Where the entry is that means it, if that is one, and says that it is a directory; else 0. */
   entryParent(row: number): number {
-    return this.entryParents[this.directory(row)]!;
+    return this.entryCounts[row] === 1 ? this.entryParents[this.directory(row)]! : 0;
   }
   /** Entries in it, and how many of them are directories. */
   children(row: number): number {
@@ -210,8 +210,6 @@ export class InodeTable {
     this.typeSums[row]! += sign * said;
     this.typeSquares[row]! += sign * said * said;
     if (type !== S_IFDIR) return;
-    const directory = this.directory(row);
-    if (sign > 0) this.entryParents[directory] = parent;
-    else if (this.entryParents[directory] === parent) this.entryParents[directory] = -1;
+    this.entryParents[this.directory(row)]! += sign * parent;
   }
 }

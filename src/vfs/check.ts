@@ -613,7 +613,7 @@ export class StructureCheck {
     if (entries !== expected) this.report(inode, `a directory with ${entries} entries that mean it`);
     const parent = table.parent(row);
     const entryParent = table.entryParent(row);
-    if (entries > 0 && entryParent >= 0 && entryParent !== parent)
+    if (entryParent !== 0 && entryParent !== parent)
       this.report(inode, `it is an entry of ${entryParent}, but its parent is ${parent}`);
     if (inode === ROOT_INODE && parent !== ROOT_INODE)
       this.report(inode, `the root directory names ${parent} as its parent`);
