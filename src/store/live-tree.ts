@@ -46,8 +46,8 @@ export interface LiveHost {
   readonly log: Log;
   readonly free: FreeSpace;
   readonly data: Device;
-  /** Between transactions: works on checkpoints when changes come faster than those are written. */
-  relieve(): void;
+  /** Between transactions: works on checkpoints when changes come faster than those are written, for so many operations. */
+  relieve(operations: number): void;
   /** Whether a change may begin now. @throws LsnfsError READ_ONLY, STORE_FAILED or NO_SPACE. */
   admit(frees?: boolean): void;
   /** Whether `pages` more pages may be written to the data file. @throws LsnfsError NO_SPACE */
@@ -82,6 +82,8 @@ export class LiveTree extends TreeState implements RestorableState {
   private liveMark = 0;
   private outer: Outer | undefined;
   private poison: Error | undefined;
+  /** Operations of the transaction of the API that is open, or of the last one. */
+  private operations = 0;
   /** The records of a restore that the present operation has made. */
   private restoration: Restoration | undefined;
   /** Pages that were written straight to the data file since the store was opened. */
@@ -142,9 +144,9 @@ export class LiveTree extends TreeState implements RestorableState {
       );
     }
     if (this.outer === undefined) {
-      this.host.relieve();
+      this.host.relieve(1);
       this.reusePages();
-    }
+    } else this.operations++;
     this.host.admit(frees);
     const reserve = frees ? 0 : Math.min(FREEING_RESERVE, this.host.log.segmentSize / 4);
     this.host.log.reserve(this.records.length + OPERATION_RESERVE + reserve);
@@ -227,6 +229,8 @@ export class LiveTree extends TreeState implements RestorableState {
     if (this.outer !== undefined || this.depth > 0) {
       throw new LsnfsError('INVALID_INPUT', 'transactions do not nest');
     }
+    this.host.relieve(this.operations);
+    this.operations = 0;
     this.host.admit();
     this.outer = {
       savepoint: this.pages.savepoint(),

@@ -55,6 +55,8 @@ const SPACE_READING_MS = 20;
 /** Whoever makes a change when this many times `checkpointDirtyBytes` are dirty first does some of the checkpoint. */
 const RELIEF_FACTOR = 3;
 const RELIEF_MS = 2;
+/** Likewise before a transaction of the API: for each operation of the one before it, but no longer than this. */
+const RELIEF_MAXIMUM_MS = 200;
 /**
  * Data written past the log since the last checkpoint that starts the next, in `checkpointLogBytes`. Recovery reads and
  * writes all of it again, as it does the log.
@@ -307,9 +309,10 @@ export class Store {
         return self.readOnly || self.failure !== undefined;
       },
       past: () => this.past(),
-      relieve: () => {
+      relieve: (operations) => {
         const { dirtyCount, pageSize } = this.live.pages;
-        if (dirtyCount * pageSize > RELIEF_FACTOR * this.settings.checkpointDirtyBytes) this.relieve();
+        if (dirtyCount * pageSize <= RELIEF_FACTOR * this.settings.checkpointDirtyBytes) return;
+        this.relieve(Math.min(RELIEF_MAXIMUM_MS, RELIEF_MS * Math.max(1, operations)));
       },
       admit: (frees) => this.admit(frees),
       admitData: (pages) => this.admitData(pages),
@@ -785,8 +788,8 @@ export class Store {
   }
 
   /** At the beginning of an operation, which may have read the live state already: when that is recovered, it ends. */
-  private relieve(): void {
-    this.checkpointStep(RELIEF_MS);
+  private relieve(budgetMs: number): void {
+    this.checkpointStep(budgetMs);
     if (this.recoverAbandoned()) throw this.failure ?? this.postponed!;
   }
 
