@@ -155,10 +155,22 @@ export function encodeFreeRun(count: number, after: number): Buffer {
   return value;
 }
 
+/** The row whose key is the first `keyLength` of some bytes, and whose value is bytes[start, start + length). */
+export function freeRunAt(
+  key: Uint8Array,
+  keyLength: number,
+  bytes: Uint8Array,
+  start: number,
+  length: number,
+): FreeRun {
+  const keyReader = new ByteReader(key, 0, keyLength, 'the key of free space');
+  if (keyLength < 6) keyReader.fail(`has ${keyLength} bytes`);
+  const reader = new ByteReader(bytes, start, start + length, 'the row of free space');
+  return { page: getU48BE(key, 0), count: reader.u48(), after: reader.u64() };
+}
+
 export function decodeFreeRun(key: Uint8Array, value: Uint8Array): FreeRun {
-  const page = getU48BE(new ByteReader(key, 0, key.length, 'the key of free space').view(6), 0);
-  const reader = new ByteReader(value, 0, value.length, 'the row of free space');
-  return { page, count: reader.u48(), after: reader.u64() };
+  return freeRunAt(key, key.length, value, 0, value.length);
 }
 
 export interface SnapshotRow {

@@ -13,11 +13,9 @@
  * once the next checkpoint is durable: until then the older control slot may still be needed.
  */
 import { assert } from '../errors.ts';
+import { type PageRun, RunList, type RunPlace } from './run-list.ts';
 
-export interface PageRun {
-  page: number;
-  count: number;
-}
+export type { PageRun };
 
 interface QuarantinedRun extends PageRun {
   after: number;
@@ -28,14 +26,12 @@ const SEARCH_LIMIT = 64;
 /** A bound for where pages are given out goes when the file is at most so many pages longer. */
 const BOUND_SLACK = 512;
 
-/** So many runs that come free together are merged with the others instead of entered one by one. */
-const MERGED_RUNS = 64;
-
 export class FreeSpace {
-  /** Sorted by page, disjoint, not adjacent. */
-  private runs: PageRun[] = [];
+  /** Disjoint, not adjacent. */
+  private readonly runs = new RunList();
   private quarantined: QuarantinedRun[] = [];
   private quarantinedCount = 0;
+  /** The page from which on the next run is looked for. */
   private search = 0;
   /** Pages from here on are given out only when nothing below fits: the file is to become shorter. */
   private ceiling = Number.POSITIVE_INFINITY;
@@ -101,31 +97,36 @@ export class FreeSpace {
 
   /** The next run that has `count` pages below a page: takes them and returns the first. */
   private find(count: number, below: number): number | undefined {
-    const runs = below >= this.frontier ? this.runs.length : this.position(below);
-    const limit = Math.min(SEARCH_LIMIT, runs);
-    for (let i = 0; i < limit; i++) {
-      if (this.search >= runs) this.search = 0;
-      const run = this.runs[this.search]!;
-      if (Math.min(run.count, below - run.page) >= count) return this.takeFirst(this.search, count);
-      this.search++;
+    const { runs } = this;
+    let place = runs.seek(this.search);
+    for (let left = Math.min(SEARCH_LIMIT, runs.length); left > 0; left--) {
+      if ((place.run?.page ?? below) >= below) place = runs.seek(0);
+      const run = place.run!;
+      if (run.page >= below) return undefined;
+      if (Math.min(run.count, below - run.page) >= count) {
+        this.search = run.page;
+        return this.takeFirst(place, count);
+      }
+      this.search = run.page + 1;
+      place.next();
     }
     return undefined;
   }
 
-  private takeFirst(index: number, count: number): number {
-    const run = this.runs[index]!;
+  private takeFirst(place: RunPlace, count: number): number {
+    const run = place.run!;
     const { page } = run;
     run.page += count;
     run.count -= count;
     this.freeCount -= count;
-    if (run.count === 0) this.runs.splice(index, 1);
+    if (run.count === 0) this.runs.remove(place);
     return page;
   }
 
   /** Up to `count` consecutive pages: a shorter free run is better than a longer file. */
   allocateUpTo(count: number): PageRun {
-    const below = this.ceiling < this.frontier ? this.position(this.ceiling) : 0;
-    const run = this.runs[this.search >= (below || this.runs.length) ? 0 : this.search];
+    let run = this.runs.seek(this.search).run;
+    if (run === undefined || run.page >= this.ceiling) run = this.runs.first;
     let length = count;
     if (run !== undefined) {
       const room = run.page < this.ceiling ? Math.min(run.count, this.ceiling - run.page) : run.count;
@@ -147,32 +148,31 @@ export class FreeSpace {
   allocateLiveBelow(count: number): PageRun | undefined {
     let best = -1;
     let bestRoom = 0;
-    for (let i = 0; i < Math.min(SEARCH_LIMIT, this.runs.length) && bestRoom < count; i++) {
-      const run = this.runs[i]!;
+    const place = this.runs.seek(0);
+    for (let left = SEARCH_LIMIT; left > 0 && place.run !== undefined && bestRoom < count; left--) {
+      const { run } = place;
       const room = Math.min(run.count, this.ceiling - run.page);
-      if (room <= bestRoom) continue;
-      best = i;
-      bestRoom = room;
+      if (room > bestRoom) {
+        best = run.page;
+        bestRoom = room;
+      }
+      place.next();
     }
     if (best < 0) return undefined;
     const length = Math.min(count, bestRoom);
-    const run = { page: this.takeFirst(best, length), count: length };
+    const run = { page: this.takeFirst(this.runs.seek(best), length), count: length };
     this.liveAllocations.push({ ...run });
     return run;
   }
 
   /** How many free pages that may be given out lie below each of these, which ascend. */
   freeBelow(pages: readonly number[]): number[] {
-    let index = 0;
+    const place = this.runs.seek(0);
     let free = 0;
     return pages.map((page) => {
-      for (; index < this.runs.length; index++) {
-        const run = this.runs[index]!;
-        if (run.page + run.count > page) break;
-        free += run.count;
-      }
-      const run = this.runs[index];
-      return free + (run !== undefined ? Math.max(0, page - run.page) : 0);
+      for (; place.run !== undefined && place.run.page + place.run.count <= page; place.next())
+        free += place.run.count;
+      return free + (place.run !== undefined ? Math.max(0, page - place.run.page) : 0);
     });
   }
 
@@ -207,7 +207,7 @@ export class FreeSpace {
 
   /** The free run that reaches up to the frontier, if there is one. */
   get tail(): Readonly<PageRun> | undefined {
-    const last = this.runs.at(-1);
+    const { last } = this.runs;
     return last !== undefined && last.page + last.count === this.frontier ? last : undefined;
   }
 
@@ -216,7 +216,7 @@ export class FreeSpace {
     const { tail } = this;
     assert(tail !== undefined && page >= tail.page, `page ${page} is not within the free tail`);
     this.freeCount -= this.frontier - page;
-    if (page === tail.page) this.runs.pop();
+    if (page === tail.page) this.runs.remove(this.runs.seek(page));
     else (tail as PageRun).count = page - tail.page;
     this.frontier = page;
     // What the bound was for has been reached, but for a few pages.
@@ -229,9 +229,8 @@ export class FreeSpace {
       count > 0 && page + count <= this.frontier,
       `freeing pages ${page}+${count} beyond ${this.frontier}`,
     );
-    const at = this.position(page);
-    const before = this.runs[at - 1];
-    const after = this.runs[at];
+    const at = this.runs.seek(page);
+    const { before, run: after } = at;
     assert(before === undefined || before.page + before.count <= page, `page ${page} is freed twice`);
     assert(after === undefined || page + count <= after.page, `page ${page} is freed twice`);
     this.freeCount += count;
@@ -239,12 +238,12 @@ export class FreeSpace {
     const joinsAfter = after !== undefined && page + count === after.page;
     if (joinsBefore && joinsAfter) {
       before.count += count + after.count;
-      this.runs.splice(at, 1);
+      this.runs.remove(at);
     } else if (joinsBefore) before.count += count;
     else if (joinsAfter) {
       after.page = page;
       after.count += count;
-    } else this.runs.splice(at, 0, { page, count });
+    } else this.runs.insert(at, { page, count });
   }
 
   /** A page that was taken for the catalog and is not needed is free, and named by the catalog root. */
@@ -267,31 +266,7 @@ export class FreeSpace {
     if (released.length === 0) return;
     this.quarantined = kept;
     for (const { count } of released) this.quarantinedCount -= count;
-    if (released.length < MERGED_RUNS) for (const run of released) this.free(run.page, run.count);
-    else this.merge(released);
-  }
-
-  /** Adds many free runs, in one go through all that are free: one by one each would move those behind it. */
-  private merge(freed: readonly PageRun[]): void {
-    const added = [...freed].sort((a, b) => a.page - b.page);
-    const { runs } = this;
-    const merged: PageRun[] = [];
-    for (let i = 0, j = 0; i < runs.length || j < added.length; ) {
-      const isOld = j === added.length || (i < runs.length && runs[i]!.page < added[j]!.page);
-      const { page, count } = isOld ? runs[i++]! : added[j++]!;
-      const last = merged.at(-1);
-      const end = last === undefined ? 0 : last.page + last.count;
-      assert(count > 0 && end <= page, `page ${page} is freed twice`);
-      if (last !== undefined && end === page) last.count += count;
-      else merged.push({ page, count });
-      if (!isOld) this.freeCount += count;
-    }
-    const last = merged.at(-1);
-    assert(
-      last === undefined || last.page + last.count <= this.frontier,
-      'pages beyond the frontier are freed',
-    );
-    this.runs = merged;
+    for (const run of released) this.free(run.page, run.count);
   }
 
   /**
@@ -312,43 +287,35 @@ export class FreeSpace {
   }
 
   private take(page: number, count: number): boolean {
-    const at = this.position(page + 1) - 1;
-    const run = this.runs[at];
+    const behind = this.runs.seek(page + 1);
+    const run = behind.before;
     if (run === undefined || run.page + run.count < page + count) return false;
     const left = page - run.page;
     const right = run.page + run.count - (page + count);
     this.freeCount -= count;
-    if (left === 0 && right === 0) this.runs.splice(at, 1);
-    else if (left === 0) {
+    if (left === 0 && right === 0) {
+      behind.previous();
+      this.runs.remove(behind);
+    } else if (left === 0) {
       run.page += count;
       run.count = right;
     } else {
       run.count = left;
-      if (right > 0) this.runs.splice(at + 1, 0, { page: page + count, count: right });
+      if (right > 0) this.runs.insert(behind, { page: page + count, count: right });
     }
     return true;
   }
 
-  /** Free runs in [from, to), cut to that range. */
+  /** Free runs in [from, to), cut to that range. None may become free or be given out meanwhile. */
   *freeWithin(from: number, to: number): Generator<PageRun> {
-    for (let i = Math.max(0, this.position(from) - 1); i < this.runs.length; i++) {
-      const run = this.runs[i]!;
+    const place = this.runs.seek(from);
+    if (place.before !== undefined) place.previous();
+    for (; place.run !== undefined; place.next()) {
+      const { run } = place;
       const start = Math.max(run.page, from);
       const end = Math.min(run.page + run.count, to);
       if (run.page >= to) return;
       if (start < end) yield { page: start, count: end - start };
     }
-  }
-
-  /** Index of the first run that begins at or after `page`. */
-  private position(page: number): number {
-    let low = 0;
-    let high = this.runs.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.runs[middle]!.page < page) low = middle + 1;
-      else high = middle;
-    }
-    return low;
   }
 }

@@ -14,6 +14,7 @@ import {
   encodeVersionRow,
   type FreeRun,
   freeKey,
+  freeRunAt,
   type Lifetime,
   type Lives,
   lifetimeKey,
@@ -163,7 +164,11 @@ export class Catalog {
   }
 
   *freeRows(): Generator<FreeRun> {
-    for (const { key, value } of this.free.entries()) yield decodeFreeRun(key, value);
+    const cursor = this.free.cursor();
+    for (let has = cursor.first(); has; has = cursor.next()) {
+      const { keyView, keyLength, page, valueStart, valueLength } = cursor;
+      yield freeRunAt(keyView, keyLength, page.bytes, valueStart, valueLength);
+    }
   }
 
   /** Lists a run as free, in one row with those beside it that may be given out at the same time. */
