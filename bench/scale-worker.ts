@@ -224,15 +224,14 @@ async function die(): Promise<void> {
   process.kill(process.pid, 'SIGKILL');
 }
 
-async function recover(): Promise<void> {
-  makeCold();
+async function recover(isCold: boolean): Promise<void> {
+  if (isCold) makeCold();
+  else run('cat', [join(store, 'data')], { quiet: true });
   let database!: Database;
-  say(
-    'open after SIGKILL, 5,000 transactions since the checkpoint, cold',
-    await took(async () => {
-      database = await open(store, { settings: QUIET });
-    }),
-  );
+  const ms = await took(async () => {
+    database = await open(store, { settings: QUIET });
+  });
+  say(`open after SIGKILL, 5,000 transactions to replay, ${isCold ? 'cold' : 'warm'}`, ms);
   const { transactions } = database.store.recovered;
   if (transactions < Math.min(UNCHECKPOINTED, size))
     throw new Error(`only ${transactions} transactions were recovered`);
@@ -393,7 +392,8 @@ const STEPS = {
   write,
   collect,
   die,
-  recover,
+  recover: () => recover(true),
+  recoverWarm: () => recover(false),
   check,
   directory,
   rename,

@@ -183,8 +183,10 @@ function files(size: number, measured: Measured): void {
       if (only.test('write')) go('write', round);
       if (only.test('collect')) go('collect', round);
       if (only.test('recover')) {
-        go('die', round, true);
-        go('recover', round);
+        for (const name of ['recover', 'recoverWarm'] as const) {
+          go('die', round, true);
+          go(name, round);
+        }
       }
     }
     if (only.test('mount')) {

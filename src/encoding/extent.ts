@@ -133,6 +133,9 @@ export function extentPage(bytes: Uint8Array, start: number): number {
 export function extentCount(bytes: Uint8Array, start: number): number {
   return getU16(bytes, start + COUNT);
 }
+export function extentBirth(bytes: Uint8Array, start: number): number {
+  return getU64(bytes, start + BIRTH);
+}
 export function extentChecksum(bytes: Uint8Array, start: number, index: number): number {
   return getU32(bytes, start + CHECKSUMS + 4 * index);
 }

@@ -15,6 +15,7 @@ import {
   decodeExtent,
   type Extent,
   encodeExtent,
+  extentBirth,
   extentChecksum,
   extentCount,
   extentPage,
@@ -39,6 +40,9 @@ import { DirtyPages, type PageMark } from '../storage/dirty-pages.ts';
 import type { PageCache } from '../storage/page-cache.ts';
 import { deleteEntry, putEntry } from './links.ts';
 import type { Counters, StateReader } from './state.ts';
+
+/** Extents that are found before they are dropped. */
+const DROPPED_EXTENTS = 64;
 
 /** An extent as a search found it: where it lies, without a copy. */
 interface Found {
@@ -369,6 +373,10 @@ export class TreeState implements StateReader {
     const end = firstBlock + blockCount;
     let dropped = 0;
     while (this.findExtent(inode, firstBlock) && found.block < end) {
+      if (found.block >= firstBlock && found.block + found.count <= end) {
+        dropped += this.dropExtents(inode, end);
+        continue;
+      }
       const extent = decodeExtent(found.block, cursor.page.bytes, cursor.valueStart, cursor.valueLength);
       const from = Math.max(0, firstBlock - extent.block);
       const to = Math.min(extent.count, end - extent.block);
@@ -383,6 +391,29 @@ export class TreeState implements StateReader {
       }
     }
     this.counters.dataPages -= dropped;
+    return dropped;
+  }
+
+  /**
+   * Drops extents that end at or before block `end`, from the one that was found on: some at a time, found in one go, since
+   * each change of the tree costs the cursor its place. Returns how many blocks they mapped.
+   */
+  private dropExtents(inode: number, end: number): number {
+    const { found, cursor, pages, inodes } = this;
+    const blocks: number[] = [];
+    let dropped = 0;
+    do {
+      if (found.page !== UNWRITTEN)
+        pages.discardData(found.page, found.count, extentBirth(cursor.page.bytes, cursor.valueStart));
+      dropped += found.count;
+      blocks.push(found.block);
+    } while (
+      blocks.length < DROPPED_EXTENTS &&
+      cursor.next() &&
+      this.loadFound(inode) &&
+      found.block + found.count <= end
+    );
+    for (const block of blocks) inodes.delete(extentKey(inode, block));
     return dropped;
   }
 }
