@@ -381,7 +381,6 @@ async function large(isSparse: boolean): Promise<void> {
   say('checkpoint after the removal', await took(() => database.store.checkpoint()));
   await database.snapshots.delete('with-it');
   say('GC of it', await took(() => database.collections.start(true).done));
-  say('left of the data file', fs.statSync(join(store, 'data')).size / PIECE_BYTES, 'MiB');
   sayMemory('removing it');
   await database.close();
 }

@@ -1,30 +1,75 @@
 /**
  * How many references clients hold to each inode (nlookup of FUSE). A kernel knows as many inodes as its memory
  * allows, so the table is compact: open addressing with linear probing over two typed arrays, 12 bytes a slot, at
- * most three quarters full. A count that would pass 2^32 - 1 stays there: such an inode is kept until the next
- * mount, which is safe.
+ * most three quarters full. It is in parts, each of which grows and shrinks by itself: with millions of inodes the
+ * request that makes one table larger would wait for seconds. A count that would pass 2^32 - 1 stays there: such an
+ * inode is kept until the next mount, which is safe.
  */
-const MINIMUM_CAPACITY = 1024;
+const PARTS = 256;
+/** Slots of a part at least. */
+const MINIMUM_CAPACITY = 16;
 const SATURATED = 0xffffffff;
 
 export class ReferenceTable {
+  private readonly parts = Array.from({ length: PARTS }, () => new Part());
+
+  /** Inodes with at least one reference. */
+  get size(): number {
+    return this.parts.reduce((sum, { size }) => sum + size, 0);
+  }
+
+  /** Bytes of memory that the table takes. */
+  get byteLength(): number {
+    return this.parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  }
+
+  /** The inodes with references; none may be added meanwhile. */
+  *inodes(): Generator<number> {
+    for (const part of this.parts) yield* part.inodes();
+  }
+
+  private part(inode: number): Part {
+    return this.parts[mixed(inode) >>> 24]!;
+  }
+
+  get(inode: number): number {
+    return this.part(inode).get(inode);
+  }
+
+  add(inode: number, count: number): void {
+    this.part(inode).add(inode, count);
+  }
+
+  /** Takes `count` references away. Returns how many are left. */
+  subtract(inode: number, count: number): number {
+    return this.part(inode).subtract(inode, count);
+  }
+
+  clear(): void {
+    for (const part of this.parts) part.clear();
+  }
+}
+
+/** The part that an inode is in comes of the upper bits, its slot there of the lower ones. */
+function mixed(inode: number): number {
+  return Math.imul(inode | 0, 0x9e3779b1);
+}
+
+class Part {
   /** Inode numbers; 0 marks a free slot. */
   private keys = new Float64Array(MINIMUM_CAPACITY);
   private counts = new Uint32Array(MINIMUM_CAPACITY);
   private mask = MINIMUM_CAPACITY - 1;
   private used = 0;
 
-  /** Inodes with at least one reference. */
   get size(): number {
     return this.used;
   }
 
-  /** Bytes of memory that the table takes. */
   get byteLength(): number {
     return this.keys.byteLength + this.counts.byteLength;
   }
 
-  /** The inodes with references; none may be added meanwhile. */
   *inodes(): Generator<number> {
     for (const inode of this.keys) if (inode !== 0) yield inode;
   }
@@ -48,7 +93,6 @@ export class ReferenceTable {
     this.counts[slot] = Math.min(SATURATED, this.counts[slot]! + count);
   }
 
-  /** Takes `count` references away. Returns how many are left. */
   subtract(inode: number, count: number): number {
     const slot = this.slotOf(inode);
     if (this.keys[slot] !== inode) return 0;
@@ -70,7 +114,7 @@ export class ReferenceTable {
   }
 
   private home(inode: number): number {
-    return (Math.imul(inode | 0, 0x9e3779b1) >>> 7) & this.mask;
+    return (mixed(inode) >>> 4) & this.mask;
   }
 
   private slotOf(inode: number): number {
