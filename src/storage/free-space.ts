@@ -229,6 +229,13 @@ export class FreeSpace {
       count > 0 && page + count <= this.frontier,
       `freeing pages ${page}+${count} beyond ${this.frontier}`,
     );
+    const { last } = this.runs;
+    if (last === undefined || last.page + last.count < page) {
+      // As all of them do when a store is opened.
+      this.runs.append({ page, count });
+      this.freeCount += count;
+      return;
+    }
     const at = this.runs.seek(page);
     const { before, run: after } = at;
     assert(before === undefined || before.page + before.count <= page, `page ${page} is freed twice`);

@@ -49,6 +49,14 @@ export class RunList {
     return new RunPlace(pieces, piece, low);
   }
 
+  /** Puts in a run that lies behind all others. */
+  append(run: PageRun): void {
+    const runs = this.pieces.at(-1)!;
+    if (runs.length < PIECE_RUNS) runs.push(run);
+    else this.pieces.push([run]);
+    this.size++;
+  }
+
   insert({ piece, index }: RunPlace, run: PageRun): void {
     const { pieces } = this;
     const runs = pieces[piece]!;
