@@ -237,6 +237,7 @@ function directories(size: number, measured: Measured): void {
 /** One step makes the store, measures and takes away what it made. */
 function largeFile(name: StepName): Series['measure'] {
   return (size, measured) => {
+    if (!only.test(name)) return;
     const store = join(base, `${name}-${size}`);
     step(measured, { step: name, store, size, seed, round: 1 });
     fs.rmSync(store, { recursive: true });
@@ -303,7 +304,8 @@ try {
         [...measured].map(([row, { values, unit }]) => [`${row}${unit && `, ${unit}`}`, values]),
       );
     }
-    if (found.size > 0) process.stdout.write(`\n### ${series.title}\n\n${table(series, found)}\n`);
+    if ([...found.values()].some(({ size }) => size > 0))
+      process.stdout.write(`\n### ${series.title}\n\n${table(series, found)}\n`);
   }
   if (given.json !== undefined)
     fs.writeFileSync(given.json, `${JSON.stringify({ machine: about, seed, rounds, results }, null, 2)}\n`);
