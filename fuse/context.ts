@@ -18,6 +18,7 @@ import {
   type Volume,
 } from '../src/vfs/file-system.ts';
 import { PastFileSystem } from '../src/vfs/past-file-system.ts';
+import { Company } from './company.ts';
 import { Doors } from './doors.ts';
 import type { ShownOwner } from './messages.ts';
 import type { Negotiated } from './negotiate.ts';
@@ -42,6 +43,8 @@ export interface SessionOptions {
   readonly volume: Volume;
   /** Everything that ends at or before it is on stable storage. */
   readonly durableLsn: () => number;
+  /** Makes everything up to an LSN durable before it returns, where that is quick. Returns whether it is. Default: never. */
+  readonly syncNow?: (lsn: number) => boolean;
   /** Sends `ok` when everything up to `lsn` is durable, or `failure` when that fails: exactly one, once. */
   readonly deferReply: (lsn: number, ok: Uint8Array, failure: Uint8Array) => void;
   /**
@@ -136,6 +139,7 @@ export class Context {
   readonly postponed = new Map<number, Uint8Array>();
   /** Files that were restored while they were open. */
   readonly refreshes = new Refreshes();
+  readonly company = new Company();
   private lastTicket = 0;
   /** The request at hand was postponed and is served now. */
   resumed = false;
@@ -231,9 +235,16 @@ export class Context {
     } else this.writers.set(file.inode, count);
   }
 
+  /** Whether everything up to `lsn` is durable, or has become so here and now, because nobody else is kept waiting. */
+  private isDurable(lsn: number): boolean {
+    const { options } = this;
+    if (lsn <= options.durableLsn()) return true;
+    return this.company.isAlone() && options.syncNow?.(lsn) === true;
+  }
+
   /** Answers with success once `lsn` is durable. */
   replyWhenDurable(lsn: number): number {
-    if (lsn <= this.options.durableLsn()) return 0;
+    if (this.isDurable(lsn)) return 0;
     const { uniqueLow, uniqueHigh } = this.request;
     this.options.deferReply(
       lsn,
@@ -244,7 +255,7 @@ export class Context {
   }
   /** Answers a WRITE of `size` bytes once `lsn` is durable. */
   writeReplyWhenDurable(lsn: number, size: number): number | undefined {
-    if (lsn <= this.options.durableLsn()) return undefined;
+    if (this.isDurable(lsn)) return undefined;
     const { uniqueLow, uniqueHigh } = this.request;
     this.options.deferReply(
       lsn,

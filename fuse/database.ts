@@ -17,6 +17,10 @@ export interface MountedDatabase {
   askedBy?(caller: { readonly uid: number; readonly pid: number }): void;
   /** Everything that ends at or before it is on stable storage. */
   durableLsn(): number;
+  /**
+   * Makes everything up to `lsn` durable before it returns, where that is quick. Returns whether it is durable. Default: never.
+   */
+  syncNow?(lsn: number): boolean;
   /** Whether `backgroundStep` has something to do. Asked after every request: a look at a field. */
   hasBackgroundWork(): boolean;
   /** Whether it will have within some milliseconds. As cheap. */

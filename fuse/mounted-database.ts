@@ -62,6 +62,7 @@ export async function openMountedDatabase(given: unknown, context: MountContext)
     },
     deferReply: (lsn, descriptor, ok, failure) => store.log.writeWhenDurable(lsn, descriptor, ok, failure),
     durableLsn: () => store.log.durableLsn,
+    syncNow: (lsn) => store.log.syncNow(lsn),
     hasBackgroundWork: () => store.hasBackgroundWork() || database.verifications.hasWork(),
     hasWorkLater: () => store.hasWorkLater(),
     backgroundStep: (budgetMs, restMs) => {

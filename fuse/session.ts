@@ -129,6 +129,7 @@ export class Session {
     else if (request.bodySize < SMALLEST_BODY[opcode]!) result = EINVAL;
     else {
       caller.set(request.uid, request.gid, request.pid);
+      context.company.note(request.pid);
       try {
         result = this.handlers[opcode]!(context);
       } catch (error) {

@@ -98,6 +98,7 @@ class StoreThread {
     this.session = new Session({
       volume: database.volume,
       durableLsn: () => database.durableLsn(),
+      ...(database.syncNow !== undefined && { syncNow: database.syncNow }),
       deferReply: (lsn, ok, failure) => database.deferReply(lsn, data.descriptor, ok, failure),
       writeBack: (ticket, inode) => this.tell({ kind: 'write-back', ticket, inode }),
       notify: (message) => this.write(message),

@@ -34,6 +34,9 @@ export class ClosedLog implements Log {
   sync(): Promise<void> {
     return Promise.resolve();
   }
+  syncNow(): boolean {
+    return true;
+  }
   requestSync(): void {}
   onDurable(_lsn: number, callback: DurabilityCallback): void {
     queueMicrotask(() => callback(undefined));

@@ -6,7 +6,8 @@
  * holds because the ring is small and the writer never lets more than LAG_LIMIT bytes stay unsynced. So no LSN is ever
  * read half-written, without BigInt and without locks.
  *
- * Each word has one writing side, except the flags that one side sets and the other takes back with `exchange`.
+ * Each word has one writing side, except the flags that one side sets and the other takes back with `exchange`. While the writer
+ * sleeps, the store may borrow its part (sync-in-place.ts): the writer's words are then written by the store.
  * Whoever is about to sleep first says so, then looks again, then waits on a word that the other side
  * changes before it looks whether somebody sleeps: no wake-up is lost.
  */
@@ -63,6 +64,8 @@ export const WRITER_THREAD = next++;
 /** Writer: groups synced; replies that the kernel did not take. */
 export const GROUPS = next++;
 export const REPLIES_LOST = next++;
+/** Writer: how long the sync of the log took in its last group. */
+export const SYNC_MICROSECONDS = next++;
 const WORDS = next;
 
 export const STATE_BUSY = 0;
@@ -70,6 +73,9 @@ export const STATE_BUSY = 0;
 export const STATE_WAITING = 1;
 /** Asleep for good: wake it for anything. */
 export const STATE_IDLE = 2;
+/** The store does the writer's part, while the writer sleeps; and likewise, with the writer awake and waiting for it to end. */
+export const STATE_BORROWED = 3;
+export const STATE_AWAITED = 4;
 
 export const CALL_PREPARE = 1;
 export const CALL_FLUSH = 2;

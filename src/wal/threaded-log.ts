@@ -70,6 +70,8 @@ import {
   WRITER_THREAD,
   WRITTEN,
 } from './shared-memory.ts';
+import { SyncInPlace } from './sync-in-place.ts';
+import { LONE_CLIENT_PACE, type Pace, SyncPace } from './sync-pace.ts';
 import { prepareTail } from './tail.ts';
 import type { WriterThreadData } from './writer-thread.ts';
 
@@ -83,6 +85,8 @@ export interface ThreadedLogOptions extends LogOptions {
   readonly notifyPort?: MessagePort;
   /** Where the writer runs. Default: in a thread. */
   readonly startWriter?: (start: WriterStart) => WriterRunner;
+  /** When `syncNow` syncs. Default: by how long syncs take. */
+  readonly pace?: Pace;
 }
 
 export interface WriterStart {
@@ -119,6 +123,7 @@ export class ThreadedLog implements Log {
   private readonly shared = new SharedMemory();
   private readonly appender: FrameAppender;
   private readonly writer: WriterRunner;
+  private readonly inPlace: SyncInPlace;
   private firstSegment: number;
   /** What was seen of the writer's words last; they only grow. */
   private written: number;
@@ -163,6 +168,13 @@ export class ThreadedLog implements Log {
       },
     });
     this.writer.unref();
+    this.inPlace = new SyncInPlace({
+      shared,
+      directory: options.directory,
+      segmentSize: options.segmentSize,
+      endLsn: options.endLsn,
+      pace: options.pace ?? new SyncPace(true, LONE_CLIENT_PACE),
+    });
   }
 
   get lsn(): number {
@@ -285,6 +297,16 @@ export class ThreadedLog implements Log {
     });
   }
 
+  syncNow(lsn: number): boolean {
+    const { durableLsn } = this;
+    if (lsn <= durableLsn) return true;
+    // Who waits for a callback is told by the writer.
+    if (this.waiters.length + this.dataWaiters.length > 0) return false;
+    if (this.inPlace.sync(durableLsn, this.appender.lsn)) return true;
+    if (this.failure !== undefined) this.wake();
+    return false;
+  }
+
   requestSync(lsn: number): void {
     assert(lsn <= this.appender.lsn, 'only what was appended can become durable');
     if (lsn <= this.durableLsn) return;
@@ -403,6 +425,7 @@ export class ThreadedLog implements Log {
   }
 
   trim(lsn: number, most?: number): number {
+    this.inPlace.trim(this.durableLsn);
     const tailStart = segmentOfEnd(this.durableLsn, this.segmentSize) * this.segmentSize;
     const removed = removeSegments(this.options.directory, this.segmentSize, Math.min(lsn, tailStart), most);
     this.firstSegment += removed;
@@ -424,6 +447,7 @@ export class ThreadedLog implements Log {
       this.call(CALL_CLOSE, 0);
       this.closed = true;
     } finally {
+      this.inPlace.close();
       this.writer.ref();
       await this.writer.exited;
       this.poll();

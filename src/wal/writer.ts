@@ -31,7 +31,9 @@ import {
   DATA_SYNCS_DONE,
   DATA_SYNCS_WANTED,
   DURABLE,
+  FAILED,
   GROUPS,
+  getError,
   LAG_LIMIT,
   lsnAfter,
   NOTIFY_WANTED,
@@ -47,10 +49,13 @@ import {
   RING_SIZE,
   type SharedMemory,
   SIGNAL,
+  STATE_AWAITED,
+  STATE_BORROWED,
   STATE_BUSY,
   STATE_IDLE,
   STATE_WAITING,
   STORE_WAITS,
+  SYNC_MICROSECONDS,
   SYNC_WANTED,
   WRITER_STATE,
   WRITTEN,
@@ -83,10 +88,10 @@ export class LogWriter {
   /** When what is not durable yet has to be, or Infinity. */
   private deadline = Number.POSITIVE_INFINITY;
   /**
-   * Since when it sleeps, or slept last, with nothing to do, and so that nobody need wake it for what is only appended; NaN when
+   * Since when it sleeps, or slept last, and so that nobody need wake it for what is only appended; NaN when
    * it did not. Whatever was appended meanwhile is taken to be as old as that.
    */
-  private dozingSince = Number.NaN;
+  private asleepSince = Number.NaN;
   private dataSyncRunning = false;
   /** Something has become durable since it slept last. */
   private worked = false;
@@ -144,6 +149,7 @@ export class LogWriter {
 
   private work(): PromiseLike<void> | undefined {
     const { words } = this.shared;
+    this.adopt();
     const call = this.shared.load(CALL);
     const called = call !== this.callsAnswered ? this.shared.load(CALL_KIND) : 0;
     const syncWanted = Atomics.exchange(words, SYNC_WANTED, 0) === 1 || called === CALL_CLOSE;
@@ -157,7 +163,7 @@ export class LogWriter {
     if (!this.dataSyncRunning && this.wantsDataSync()) this.startDataSync();
     const now = performance.now();
     if (appended > this.durable && this.deadline === Number.POSITIVE_INFINITY) {
-      const since = Number.isNaN(this.dozingSince) ? now : this.dozingSince;
+      const since = Number.isNaN(this.asleepSince) ? now : this.asleepSince;
       this.deadline = since + this.options.commitIntervalMs;
     }
     const sync =
@@ -179,6 +185,19 @@ export class LogWriter {
     return undefined;
   }
 
+  /** Goes on from what the store has done in its place. */
+  private adopt(): void {
+    const { shared } = this;
+    this.written = lsnAfter(this.written, shared.load(WRITTEN));
+    const durable = lsnAfter(this.durable, shared.load(DURABLE));
+    if (durable !== this.durable) {
+      this.durable = durable;
+      this.deadline = Number.POSITIVE_INFINITY;
+      this.worked = true;
+    }
+    if (this.failure === undefined && shared.load(FAILED) === 1) this.fail(undefined);
+  }
+
   private writeOut(end: number): void {
     const segmentSize = this.options.segmentSize;
     while (this.written < end) {
@@ -198,12 +217,15 @@ export class LogWriter {
     const dataSync = dataDirty ? this.options.dataDevice.sync() : undefined;
     const devices = this.segments.takeUnsynced();
     let error: unknown;
+    const start = performance.now();
     try {
       try {
         for (const device of devices) device.syncNow();
       } finally {
         this.segments.giveBack(devices);
       }
+      const microseconds = (performance.now() - start) * 1000;
+      this.shared.store(SYNC_MICROSECONDS, Math.min(microseconds, 2 ** 31 - 1));
     } catch (caught) {
       error = caught; // thrown when the sync of the data file has ended too
     }
@@ -221,6 +243,7 @@ export class LogWriter {
   private publish(target: number): void {
     this.durable = target;
     this.deadline = Number.POSITIVE_INFINITY;
+    this.asleepSince = Number.NaN;
     this.worked = true;
     this.shared.store(DURABLE, target | 0);
     Atomics.add(this.shared.words, GROUPS, 1);
@@ -290,9 +313,12 @@ export class LogWriter {
     return true;
   }
 
+  /** Fails with an error, or with the failure that is published. */
   private fail(error: unknown): void {
     if (this.failure === undefined) {
-      this.failure = publishFailure(this.shared, error);
+      const { shared } = this;
+      this.failure =
+        shared.load(FAILED) === 1 ? getError(shared.buffers.failure) : publishFailure(shared, error);
       this.deadline = Number.POSITIVE_INFINITY;
     }
     this.sendReplies();
@@ -321,7 +347,7 @@ export class LogWriter {
     let timeout = Number.POSITIVE_INFINITY;
     if (pending) timeout = this.deadline - now;
     else if (dozes) timeout = this.options.commitIntervalMs;
-    this.dozingSince = dozes ? now : Number.NaN;
+    this.asleepSince = pending || dozes ? now : Number.NaN;
     this.worked = false;
     if (this.dataSyncRunning) timeout = Math.min(timeout, DATA_SYNC_POLL_MS);
     if (timeout <= 0) return;
@@ -330,7 +356,18 @@ export class LogWriter {
     const isBusy = (): boolean => lsnAfter(this.written, shared.load(AVAILABLE)) - this.written > RING_BUSY;
     const isLate = (): boolean => this.failure === undefined && shared.load(APPENDED) !== (this.durable | 0);
     if (!(pending || dozes ? isBusy() : isLate())) Atomics.wait(shared.words, SIGNAL, signal, timeout);
-    shared.store(WRITER_STATE, STATE_BUSY);
+    this.rise();
+  }
+
+  /** Takes its part back; a store thread that has borrowed it is waited for. */
+  private rise(): void {
+    const { words } = this.shared;
+    for (;;) {
+      const state = this.shared.load(WRITER_STATE);
+      if (state === STATE_BORROWED) Atomics.compareExchange(words, WRITER_STATE, state, STATE_AWAITED);
+      else if (state === STATE_AWAITED) Atomics.wait(words, WRITER_STATE, state);
+      else if (Atomics.compareExchange(words, WRITER_STATE, state, STATE_BUSY) === state) return;
+    }
   }
 }
 

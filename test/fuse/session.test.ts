@@ -213,6 +213,33 @@ test('fsync and synchronous writes are answered when the log is durable', (t) =>
   t.is(kernel.deferred.length, 2);
 });
 
+test('who fsyncs alone is answered at once, when that is quick', (t) => {
+  const kernel = new FakeKernel({
+    syncNow: (lsn) => {
+      if (quick) kernel.durableLsn = lsn;
+      return quick;
+    },
+  });
+  let quick = true;
+  kernel.init();
+  const { inode, handle } = kernel.create('file');
+  const fsync = (process: number): boolean => {
+    kernel.process = process;
+    kernel.durableLsn = 0;
+    const request = kernel.encode(OPCODE.FSYNC, 0, inode, [u64(handle), u32(0), u32(0)]);
+    const reply = kernel.raw(request);
+    if (reply !== undefined) t.is(parseReply(request, reply).errno, 0);
+    return reply !== undefined;
+  };
+  t.deepEqual([fsync(1), fsync(1), fsync(1), fsync(1)], [false, false, true, true]);
+  t.is(kernel.deferred.length, 2);
+  quick = false;
+  t.false(fsync(1));
+  t.is(kernel.deferred.length, 3);
+  quick = true;
+  t.deepEqual([fsync(2), fsync(1), fsync(2), fsync(1)], [false, false, false, false]);
+});
+
 test('SEEK_DATA of a file that is being written waits for the write-back', (t) => {
   const asked: [number, number][] = [];
   const kernel = new FakeKernel({ writeBack: (ticket, inode) => asked.push([ticket, inode]) });

@@ -45,6 +45,7 @@ export class FakeKernel {
   durableLsn = Number.MAX_SAFE_INTEGER;
   uid = 0;
   gid = 0;
+  process = 4711;
   private unique = 1n;
 
   constructor(options: Partial<SessionOptions> = {}) {
@@ -72,7 +73,7 @@ export class FakeKernel {
     bytes.writeBigUInt64LE(BigInt(door) * 2n ** 40n + BigInt(inode), 16);
     bytes.writeUInt32LE(this.uid, 24);
     bytes.writeUInt32LE(this.gid, 28);
-    bytes.writeUInt32LE(4711, 32);
+    bytes.writeUInt32LE(this.process, 32);
     body.copy(bytes, 40);
     return bytes;
   }

@@ -6,6 +6,7 @@
 import type { Device } from '../../src/storage/device.ts';
 import { SimulatedDevice } from '../../src/storage/simulated-disk.ts';
 import type { Log, LogOptions } from '../../src/wal/log.ts';
+import { STATE_BUSY, STATE_WAITING, WRITER_STATE } from '../../src/wal/shared-memory.ts';
 import { ThreadedLog, type WriterRunner, type WriterStart } from '../../src/wal/threaded-log.ts';
 import { LogWriter } from '../../src/wal/writer.ts';
 
@@ -82,9 +83,13 @@ export class SteppedWriter implements WriterRunner {
   round(): void {
     if (this.inRound || this.writer.isClosed) return;
     this.inRound = true;
+    const { shared } = this.start;
+    shared.store(WRITER_STATE, STATE_BUSY);
     const rest = this.writer.round();
     const finish = (): void => {
       this.inRound = false;
+      // As asleep: the store may sync in its place.
+      shared.store(WRITER_STATE, STATE_WAITING);
     };
     if (rest === undefined) finish();
     else rest.then(finish);
@@ -112,6 +117,8 @@ export function steppedLog(started: (writer: SteppedWriter) => void): (options: 
   return (options) =>
     new ThreadedLog({
       ...options,
+      // Whatever the time of day says: who asks for it syncs in place.
+      pace: { isInPlace: true, note: () => {} },
       startWriter: (start) => {
         const writer = new SteppedWriter(start);
         started(writer);

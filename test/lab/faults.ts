@@ -541,7 +541,8 @@ export class FaultRun {
       const lsn = live.commitTransaction();
       this.model = next;
       this.note();
-      // The change is made; whether it is durable is another question.
+      // The change is made; whether it is durable is another question. A log with a writer of its own syncs in place.
+      if (this.store.log.syncNow(lsn)) this.acknowledge(lsn);
       await this.store.log.sync(lsn).then(
         () => this.acknowledge(lsn),
         (error: unknown) => this.judge(error),

@@ -4,9 +4,11 @@ import * as path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MessageChannel, type Worker } from 'node:worker_threads';
 import test, { type ExecutionContext } from 'ava';
-import type { LsnfsError } from '../../src/errors.ts';
+import { LsnfsError } from '../../src/errors.ts';
+import type { Device } from '../../src/storage/device.ts';
 import { FileDirectory } from '../../src/storage/file-device.ts';
 import { listSegments } from '../../src/wal/segment.ts';
+import type { Pace } from '../../src/wal/sync-pace.ts';
 import { ThreadedLog, type ThreadedLogOptions } from '../../src/wal/threaded-log.ts';
 import { seedOf } from '../helpers/random.ts';
 import {
@@ -32,6 +34,38 @@ function openLog(
     log: new ThreadedLog({ ...recover(directory), ...changes }),
     directoryPath: temporary.path,
   };
+}
+
+/** Every sync that may be made in place is. */
+const IN_PLACE: Pace = { isInPlace: true, note: () => {} };
+
+/** A directory whose segments do something else when the store's thread syncs them; the writer has its own. */
+class HookedDirectory extends FileDirectory {
+  syncs = 0;
+  private readonly beforeSync: () => void;
+
+  constructor(directoryPath: string, beforeSync: () => void) {
+    super(directoryPath);
+    this.beforeSync = beforeSync;
+  }
+
+  override open(...[name, options]: Parameters<FileDirectory['open']>): Device {
+    const device = super.open(name, options);
+    if (!name.startsWith('wal/')) return device;
+    const syncNow = device.syncNow.bind(device);
+    device.syncNow = () => {
+      this.beforeSync();
+      this.syncs++;
+      syncNow();
+    };
+    return device;
+  }
+}
+
+/** Appends and has it synced in place, which the writer may be too busy to allow. */
+function syncInPlace(log: ThreadedLog, payload: Uint8Array): boolean {
+  const lsn = log.append(payload, payload.length, 1);
+  return blockUntil(() => log.syncNow(lsn) && log.durableLsn === lsn);
 }
 
 /** Blocks this thread until something holds, as the store thread of a mount would between its requests. */
@@ -123,6 +157,187 @@ test('callbacks run in poll while the event loop stands still', async (t) => {
       return synced === 50;
     }),
   );
+  await log.close();
+});
+
+test('syncs in place and by the writer take turns, and all is there', async (t) => {
+  const random = randomFrom(seedOf(t, 'turns'));
+  const temporary = temporaryDirectory();
+  t.teardown(temporary.remove);
+  // The writer wakes all the time, and often while its part is borrowed.
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  const directory = new HookedDirectory(temporary.path, () => {
+    if (random() < 0.2) Atomics.wait(pause, 0, 0, 3);
+  });
+  makeLog(directory);
+  const expected: Uint8Array[] = [];
+  let inPlace = 0;
+  for (let life = 0; life < 2; life++) {
+    const log = new ThreadedLog({ ...recover(directory), pace: IN_PLACE, commitIntervalMs: 2 });
+    for (let i = 0; i < 400; i++) {
+      const payload = randomPayload(random, 1 + Math.floor(random() * 9000));
+      expected.push(payload);
+      const lsn = log.append(payload, payload.length, i);
+      const what = random();
+      if (what < 0.6) {
+        const before = directory.syncs;
+        if (log.syncNow(lsn)) t.is(log.durableLsn, lsn);
+        if (directory.syncs > before) inPlace++;
+      } else if (what < 0.7) await log.sync(lsn);
+      else if (what < 0.75) log.noteDataDirty();
+      else if (what < 0.8) await log.syncData();
+    }
+    await log.close();
+    t.is(log.durableLsn, log.lsn);
+  }
+  t.true(inPlace > 100, `${inPlace}`);
+  const { transactions, end } = readAll(directory);
+  t.is(end.kind, 'end');
+  t.is(transactions.length, expected.length);
+  transactions.forEach((transaction, i) => {
+    t.is(Buffer.compare(transaction.payload, expected[i]!), 0);
+  });
+});
+
+test('what follows a sync in place is durable after the commit interval', async (t) => {
+  const { log } = openLog(t, { pace: IN_PLACE, commitIntervalMs: 40 });
+  for (let i = 0; i < 5; i++) {
+    t.true(syncInPlace(log, Uint8Array.of(1)));
+    const start = performance.now();
+    const lsn = log.append(Uint8Array.of(2), 1, 1);
+    t.true(blockUntil(() => log.durableLsn >= lsn));
+    // As old as the writer's sleep, at most: a machine that is busy gets some more.
+    t.true(performance.now() - start < 400, `${performance.now() - start} ms`);
+  }
+  await log.close();
+});
+
+test('who waits already has the writer sync, for all at once', async (t) => {
+  const { log, directoryPath } = openLog(t, { pace: IN_PLACE });
+  t.true(syncInPlace(log, Uint8Array.of(1)));
+  const first = log.append(Uint8Array.of(2), 1, 1);
+  const callbacks: unknown[] = [];
+  log.onDurable(first, (failure) => callbacks.push(failure));
+  t.false(log.syncNow(first), 'a callback waits');
+  log.requestSync(first);
+  t.true(
+    blockUntil(() => {
+      log.poll();
+      return callbacks.length === 1;
+    }),
+  );
+  t.deepEqual(callbacks, [undefined]);
+  log.noteDataDirty();
+  const data = log.append(Uint8Array.of(3), 1, 1);
+  t.false(log.syncNow(data), 'the data file is to be synced');
+  await log.sync(data);
+  // A reply that waits, whether or not the writer has woken yet.
+  const descriptor = fs.openSync(path.join(directoryPath, 'replies'), 'a');
+  for (let i = 0; i < 200; i++) {
+    const lsn = log.append(Uint8Array.of(i), 1, 1);
+    log.writeWhenDurable(lsn, descriptor, Buffer.from('ok,'), Buffer.from('failed,'));
+    log.syncNow(log.append(Uint8Array.of(i), 1, 1));
+  }
+  await log.sync(log.lsn);
+  await log.close();
+  t.is(fs.readFileSync(path.join(directoryPath, 'replies'), 'utf8'), 'ok,'.repeat(200));
+  fs.closeSync(descriptor);
+});
+
+test('the writer makes segments in time while all is synced in place', async (t) => {
+  const { directory, log } = openLog(t, { pace: IN_PLACE });
+  const payload = randomPayload(randomFrom(5), 10_000);
+  for (let i = 0; i < 500; i++) {
+    const lsn = log.append(payload, payload.length, 1);
+    if (!log.syncNow(lsn)) await log.sync(lsn);
+  }
+  // Segments that are left behind are not held open: their room is free once they are removed.
+  t.true(listSegments(directory, SEGMENT_SIZE).length >= 5);
+  t.true(log.trim(log.lsn) >= 4);
+  await log.close();
+  const open = fs.readdirSync('/proc/self/fd').map((name) => {
+    try {
+      return fs.readlinkSync(`/proc/self/fd/${name}`);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ''; // that of the listing itself
+      throw error;
+    }
+  });
+  t.deepEqual(
+    open.filter((name) => name.startsWith(`${directory.path}/wal`)),
+    [],
+  );
+});
+
+test('a sync in place that fails fails the log, for everybody and for ever', async (t) => {
+  const temporary = temporaryDirectory();
+  t.teardown(temporary.remove);
+  let broken = false;
+  const directory = new HookedDirectory(temporary.path, () => {
+    if (broken) throw new LsnfsError('IO', 'the disk is gone', { operation: 'sync' });
+  });
+  makeLog(directory);
+  // The writer wakes and looks around at short intervals: it must not make durable what has failed.
+  const log = new ThreadedLog({ ...recover(directory), pace: IN_PLACE, commitIntervalMs: 2 });
+  t.true(syncInPlace(log, Uint8Array.of(1)));
+  const good = log.durableLsn;
+  broken = true;
+  let lsn = 0;
+  t.true(
+    blockUntil(() => {
+      lsn = log.append(Uint8Array.of(2), 1, 1);
+      t.false(log.syncNow(lsn) && log.durableLsn !== lsn);
+      return log.failure !== undefined;
+    }),
+  );
+  t.is(log.failure?.code, 'STORE_FAILED');
+  t.regex(log.failure!.message, /the disk is gone/);
+  const durable = log.durableLsn;
+  t.true(durable >= good && durable < lsn);
+  const file = path.join(temporary.path, 'replies');
+  const descriptor = fs.openSync(file, 'a');
+  log.writeWhenDurable(lsn, descriptor, Buffer.from('good,'), Buffer.from('failed,'));
+  await t.throwsAsync(log.sync(lsn), { code: 'STORE_FAILED', message: /the disk is gone/ });
+  await t.throwsAsync(log.syncData(), { code: 'STORE_FAILED', message: /the disk is gone/ });
+  t.false(log.syncNow(lsn));
+  t.throws(() => log.reserve(1), { code: 'STORE_FAILED' });
+  await sleep(20);
+  t.is(log.durableLsn, durable);
+  await t.throwsAsync(log.close(), { code: 'STORE_FAILED' });
+  t.is(fs.readFileSync(file, 'utf8'), 'failed,');
+  fs.closeSync(descriptor);
+});
+
+test('a slow disk is left to the writer', async (t) => {
+  const temporary = temporaryDirectory();
+  t.teardown(temporary.remove);
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  let slow = false;
+  const directory = new HookedDirectory(temporary.path, () => {
+    if (slow) Atomics.wait(pause, 0, 0, 300);
+  });
+  makeLog(directory);
+  const noted: number[] = [];
+  const pace: Pace = {
+    get isInPlace() {
+      return noted.length > 0 && noted.at(-1)! < 200;
+    },
+    note: (milliseconds) => noted.push(milliseconds),
+  };
+  const log = new ThreadedLog({ ...recover(directory), pace });
+  const lsn = log.append(Uint8Array.of(1), 1, 1);
+  t.false(log.syncNow(lsn), 'nobody knows the disk yet');
+  await log.sync(lsn);
+  const before = directory.syncs;
+  t.true(syncInPlace(log, Uint8Array.of(2)));
+  t.is(directory.syncs, before + 1);
+  slow = true;
+  t.true(syncInPlace(log, Uint8Array.of(3)));
+  t.true(noted.at(-1)! >= 200);
+  const next = log.append(Uint8Array.of(4), 1, 1);
+  t.false(log.syncNow(next));
+  t.is(directory.syncs, before + 2);
+  await log.sync(next);
   await log.close();
 });
 
