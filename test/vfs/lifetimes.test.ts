@@ -104,6 +104,30 @@ test('the handles of a kernel read what is open for writing, and place appending
   fs.release(handle);
 });
 
+test('the times of a file without a name are a change only while somebody has it open', (t) => {
+  const time = { seconds: 1_700_000_000, nanoseconds: 5 };
+  const { fs } = makeFixture({ kernelHandles: true, checkPermissions: false });
+  const inode = makeFile(fs, 'f', 'content');
+  fs.remember(inode, 1);
+  const handle = fs.open(ROOT_CALLER, inode, 0);
+  fs.unlink(ROOT_CALLER, ROOT_INODE, name('f'));
+  t.is(fs.setattr(ROOT_CALLER, inode, { modify: time, change: time }).modifySeconds, time.seconds);
+  fs.release(handle);
+  const { lsn } = fs;
+  fs.setattr(ROOT_CALLER, inode, { modify: { ...time, seconds: 5 }, change: time });
+  t.is(fs.lsn, lsn, 'what goes with the last reference is not written');
+  fs.setattr(ROOT_CALLER, inode, { mode: 0o600 });
+  t.true(fs.lsn > lsn);
+  fs.forget(inode, 1);
+  t.throws(() => fs.getattr(ROOT_CALLER, inode), { code: 'ESTALE' });
+  // Without a kernel that keeps times itself, and with a name, it is a change.
+  const library = makeFixture().fs;
+  const other = makeFile(library, 'f', 'content');
+  library.remember(other, 1);
+  library.unlink(ROOT_CALLER, ROOT_INODE, name('f'));
+  t.is(library.setattr(ROOT_CALLER, other, { modify: time }).modifySeconds, time.seconds);
+});
+
 test('killPrivileges clears setuid, and setgid where the group may execute', (t) => {
   const { fs } = makeFixture({ kernelHandles: true, checkPermissions: false });
   const caller = { uid: 1000, gid: 1000, pid: 1 };
