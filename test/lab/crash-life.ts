@@ -305,7 +305,7 @@ export class Life {
   private fsync(random: Random): void {
     const { store, writer } = this.machine!;
     const { lsn } = store.live;
-    if (writer !== undefined && random.below(2) === 0 && store.log.syncNow(lsn)) {
+    if (writer !== undefined && random.below(4) > 0 && store.log.syncNow(lsn)) {
       this.options.trace?.(`  fsync of ${lsn} in place`);
       this.acknowledged = Math.max(this.acknowledged, lsn);
     } else this.promise('fsync', store.log.sync(lsn), lsn);

@@ -67,6 +67,12 @@ export class SteppedWriter implements WriterRunner {
       dataDevice: { sync: () => this.syncData(dataDevice) },
       notify: () => setImmediate(() => start.progressed()),
     });
+    this.sleep();
+  }
+
+  /** Between two rounds the store may sync in the writer's place. */
+  private sleep(): void {
+    this.start.shared.store(WRITER_STATE, STATE_WAITING);
   }
 
   private syncData(device: Device): PromiseLike<void> {
@@ -83,13 +89,11 @@ export class SteppedWriter implements WriterRunner {
   round(): void {
     if (this.inRound || this.writer.isClosed) return;
     this.inRound = true;
-    const { shared } = this.start;
-    shared.store(WRITER_STATE, STATE_BUSY);
+    this.start.shared.store(WRITER_STATE, STATE_BUSY);
     const rest = this.writer.round();
     const finish = (): void => {
       this.inRound = false;
-      // As asleep: the store may sync in its place.
-      shared.store(WRITER_STATE, STATE_WAITING);
+      this.sleep();
     };
     if (rest === undefined) finish();
     else rest.then(finish);
