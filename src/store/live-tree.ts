@@ -231,6 +231,7 @@ export class LiveTree extends TreeState implements RestorableState {
     }
     this.host.relieve(this.operations);
     this.operations = 0;
+    this.reusePages();
     this.host.admit();
     this.outer = {
       savepoint: this.pages.savepoint(),

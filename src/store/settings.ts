@@ -50,7 +50,7 @@ const PERIODS_MAX = 100_000;
 export const DEFAULT_SETTINGS: Readonly<Settings> = Object.freeze({
   commitIntervalMs: 1000,
   checkpointIntervalMs: 5000,
-  checkpointDirtyBytes: 64 * MIB,
+  checkpointDirtyBytes: 32 * MIB,
   checkpointLogBytes: 64 * MIB,
   cacheSizeBytes: 32 * MIB,
   scrubBytesPerSecond: 32 * MIB,
