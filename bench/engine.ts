@@ -14,7 +14,7 @@ import { ENGINE_ROWS } from './engine-rows.ts';
 import type { WorkerLine, WorkerOptions } from './engine-worker.ts';
 import { ENGINE_NAMES, whyNotEngine } from './engines.ts';
 import { CleanUp, settle } from './measure.ts';
-import { BEST, type Row, SystemsReport } from './systems.ts';
+import { BEST, Report, type Row } from './report.ts';
 
 /** No engine takes longer over a round, in milliseconds. */
 const ROUND_TIMEOUT_MS = 30 * 60_000;
@@ -58,9 +58,8 @@ const [rounds, files, seed] = [
   wholeNumber('seed'),
 ];
 const share = given.quick ? 0.1 : 1;
-const only = new RegExp(given.only);
-const rows = ROWS.filter(({ title }) => only.test(title));
-const report = new SystemsReport(rows, ENGINE_NAMES);
+const report = new Report(ENGINE_NAMES, new RegExp(given.only));
+const rows = ROWS.filter((row) => report.declare(row));
 const cleanUp = new CleanUp();
 const base = fs.mkdtempSync(join(tmpdir(), 'lsnfs-bench-engine-'));
 cleanUp.add(() => fs.rmSync(base, { recursive: true, force: true }));
@@ -111,10 +110,11 @@ function work(options: WorkerOptions): WorkerLine[] {
   return [...done, ...options.rows.filter((row) => !seen.has(row)).map((row) => ({ row, failure }))];
 }
 
-report.conclude(
-  [
+report.conclude({
+  notes: [
     `${files.toLocaleString('en')} files of 200 bytes, 50 a directory; seed ${seed}; median (least–most) of ${rounds} rounds, the engines in turn; ": PEER" is how many times lsnfs is better`,
   ],
-  { files, rounds, seed, share },
-  given,
-);
+  facts: { files, rounds, seed, share },
+  json: given.json,
+  compare: given.compare,
+});

@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Database } from '../src/index.ts';
 import { initialize, open } from '../src/index.ts';
+import { diskBytes } from './measure.ts';
 
 export interface EngineOptions {
   readonly directory: string;
@@ -79,16 +80,6 @@ export function openEngine(name: EngineName, options: EngineOptions): Promise<En
   }
 }
 
-function bytesBelow(directory: string): number {
-  let bytes = 0;
-  for (const entry of fs.readdirSync(directory, { withFileTypes: true, recursive: true })) {
-    if (!entry.isFile()) continue;
-    const { blocks } = fs.statSync(join(entry.parentPath, entry.name));
-    bytes += blocks * 512;
-  }
-  return bytes;
-}
-
 async function openLsnfs({ directory, cacheBytes }: EngineOptions): Promise<Engine> {
   const store = join(directory, 'store');
   if (!fs.existsSync(store)) await initialize(store);
@@ -122,7 +113,7 @@ async function openLsnfs({ directory, cacheBytes }: EngineOptions): Promise<Engi
     backup: async (number) => {
       await database.snapshots.create(`backup-${number}`);
     },
-    fileBytes: () => bytesBelow(store),
+    fileBytes: () => diskBytes(store),
     close: () => database.close(),
   };
 }
@@ -315,7 +306,7 @@ async function openLevel({ directory, cacheBytes }: EngineOptions): Promise<Engi
     },
     // It has none but a copy by hand, which says nothing of the engine.
     backup: () => Promise.reject(new Error('it has no consistent backup')),
-    fileBytes: () => bytesBelow(path),
+    fileBytes: () => diskBytes(path),
     close: () => database.close(),
   };
 }

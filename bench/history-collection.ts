@@ -5,8 +5,9 @@
 import { join } from 'node:path';
 import { type Database, initialize, open } from '../src/index.ts';
 import { Random } from '../test/helpers/random.ts';
-import type { Report } from './comparison.ts';
+import { type HistoryBench, OTHERWISE } from './history-bench.ts';
 import { quantile } from './measure.ts';
+import { OWN } from './report.ts';
 import { SeededTree } from './seeded-tree.ts';
 
 /** The tree that is changed, in files, and how many of them between two snapshots. */
@@ -18,34 +19,34 @@ const CHANGED_BYTES = 8192;
 const WINDOW_COMMITS = 5000;
 /** Windows of each kind. */
 const WINDOWS = 4;
+const QUICK_WINDOWS = 1;
 /** No collection takes longer, in milliseconds. */
 const COLLECTION_TIMEOUT_MS = 15 * 60_000;
 
-export interface CollectionOptions {
-  readonly place: string;
-  /** Pages that the snapshots hold when they are deleted. */
-  readonly pages: number;
-  readonly rounds: number;
-  readonly seed: number;
-  readonly say: (text: string) => void;
-}
-
 const RATE = 'pages reclaimed at full speed';
-const LATENCY = 'commit of one small put, garbage being collected';
+const LATENCY = 'commit of one small put, garbage being collected; otherwise: none';
+const PARTS = { p50: 0.5, p99: 0.99 } as const;
+const latencyOf = (part: string): string => `${LATENCY}, ${part}`;
 
-export async function measureCollection(report: Report, options: CollectionOptions): Promise<void> {
-  if (!report.isWanted(RATE) && !report.isWanted(LATENCY)) return;
-  const store = join(options.place, 'collection');
+/** `pages`: so many the snapshots hold when they are deleted. */
+export async function measureCollection(bench: HistoryBench, pages: number): Promise<void> {
+  const { report } = bench;
+  const isRateWanted = report.declare({ title: RATE, unit: '/s' });
+  const isLatencyWanted = Object.keys(PARTS)
+    .map((part) => report.declare({ title: latencyOf(part), unit: 'ms' }))
+    .includes(true);
+  if (!isRateWanted && !isLatencyWanted) return;
+  const store = join(bench.place, 'store');
   // Nothing is kept but what has a name.
   const nothing = { keepHourly: 0, keepDaily: 0, keepWeekly: 0, keepMonthly: 0, keepYearly: 0 };
   const settings = { keepWindowMs: 0, minRetentionMs: 0, ...nothing };
   await initialize(store, { settings });
   const database = await open(store);
   try {
-    const garbage = new Garbage(database, options);
+    const garbage = new Garbage(database, bench, pages);
     await garbage.fill();
-    if (report.isWanted(RATE)) await rate(report, options, garbage);
-    if (report.isWanted(LATENCY)) await latency(report, options, garbage);
+    if (isRateWanted) await rate(bench, garbage);
+    if (isLatencyWanted) await latency(bench, garbage);
   } finally {
     await database.close();
   }
@@ -54,14 +55,16 @@ export async function measureCollection(report: Report, options: CollectionOptio
 /** Makes snapshots that hold pages of their own, and deletes them. */
 class Garbage {
   readonly database: Database;
-  private readonly options: CollectionOptions;
+  private readonly bench: HistoryBench;
+  private readonly pages: number;
   private readonly tree: SeededTree;
   private generation = 0;
 
-  constructor(database: Database, options: CollectionOptions) {
+  constructor(database: Database, bench: HistoryBench, pages: number) {
     this.database = database;
-    this.options = options;
-    this.tree = new SeededTree(TREE_FILES, options.seed);
+    this.bench = bench;
+    this.pages = pages;
+    this.tree = new SeededTree(TREE_FILES, bench.seed);
   }
 
   async fill(): Promise<void> {
@@ -70,7 +73,7 @@ class Garbage {
 
   /** Makes snapshots until they hold the pages that are asked for. */
   async make(): Promise<void> {
-    const { database, tree, options } = this;
+    const { database, tree, bench, pages } = this;
     const start = performance.now();
     while (await this.isLess()) {
       const number = ++this.generation;
@@ -82,14 +85,14 @@ class Garbage {
       // A snapshot is durable before its pages are written; what is not written is no garbage yet.
       await database.store.checkpoint();
     }
-    options.say(
-      `${database.snapshots.list().length} snapshots hold ${options.pages} pages, after ${Math.round(performance.now() - start)} ms`,
+    bench.say(
+      `${database.snapshots.list().length} snapshots hold ${pages} pages, after ${Math.round(performance.now() - start)} ms`,
     );
   }
 
   private async isLess(): Promise<boolean> {
     const { bytes, pageSize } = await this.database.status();
-    return bytes.history / pageSize < this.options.pages;
+    return bytes.history / pageSize < this.pages;
   }
 
   /** From now on nobody holds the pages. */
@@ -98,10 +101,9 @@ class Garbage {
   }
 }
 
-async function rate(report: Report, options: CollectionOptions, garbage: Garbage): Promise<void> {
-  const own: number[] = [];
+async function rate({ report, rounds }: HistoryBench, garbage: Garbage): Promise<void> {
   const freed: number[] = [];
-  for (let round = 0; round < options.rounds; round++) {
+  for (let round = 0; round < rounds; round++) {
     await garbage.make();
     const { database } = garbage;
     await database.store.checkpoint();
@@ -109,20 +111,10 @@ async function rate(report: Report, options: CollectionOptions, garbage: Garbage
     await garbage.drop();
     const start = performance.now();
     const { pages } = await within(database.collections.start(true).done, 'a collection');
-    own.push(pages / ((performance.now() - start) / 1000));
+    report.add(RATE, OWN, pages / ((performance.now() - start) / 1000));
     freed.push(pages);
   }
-  const note = `pages: ${freed.map((pages) => pages.toLocaleString('en')).join('; ')}`;
-  report.add({
-    files: TREE_FILES,
-    title: RATE,
-    unit: '/s',
-    own,
-    peer: null,
-    values: [],
-    leftOut: null,
-    note,
-  });
+  report.remark(RATE, `pages: ${freed.map((pages) => pages.toLocaleString('en')).join('; ')}`);
 }
 
 interface Window {
@@ -132,12 +124,13 @@ interface Window {
   readonly busy: number;
 }
 
-async function latency(report: Report, options: CollectionOptions, garbage: Garbage): Promise<void> {
+async function latency({ report, seed, isQuick, say }: HistoryBench, garbage: Garbage): Promise<void> {
   const { database } = garbage;
-  const random = new Random(options.seed);
+  const random = new Random(seed);
   const quiet: Window[] = [];
   const busy: Window[] = [];
-  for (let pair = 0; pair < WINDOWS; pair++) {
+  const windows = isQuick ? QUICK_WINDOWS : WINDOWS;
+  for (let pair = 0; pair < windows; pair++) {
     await garbage.make();
     await database.store.checkpoint();
     quiet.push(await commits(database, random, () => false));
@@ -145,27 +138,18 @@ async function latency(report: Report, options: CollectionOptions, garbage: Garb
     const before = database.store.reclaimed.pages;
     const job = database.collections.start(false);
     busy.push(await commits(database, random, () => !job.isEnded));
-    options.say(
-      `${database.store.reclaimed.pages - before} pages came free during ${WINDOW_COMMITS} commits`,
-    );
+    say(`${database.store.reclaimed.pages - before} pages came free during ${WINDOW_COMMITS} commits`);
     await within(job.done, 'a collection in the background');
   }
   const shares = busy.map(({ busy: part }) => `${Math.round(part * 100)} %`).join(', ');
-  for (const [name, part] of [
-    ['p50', 0.5],
-    ['p99', 0.99],
-  ] as const) {
-    const of = (windows: readonly Window[]): number[] => windows.map(({ times }) => quantile(times, part));
-    report.add({
-      files: TREE_FILES,
-      title: `${LATENCY}, ${name}`,
-      unit: 'ms',
-      own: of(busy),
-      peer: 'the same without',
-      values: of(quiet),
-      leftOut: null,
-      note: `${WINDOWS} windows of ${WINDOW_COMMITS} each, in turn; collecting during ${shares}`,
-    });
+  for (const [name, part] of Object.entries(PARTS)) {
+    const title = latencyOf(name);
+    for (const { times } of busy) report.add(title, OWN, quantile(times, part));
+    for (const { times } of quiet) report.add(title, OTHERWISE, quantile(times, part));
+    report.remark(
+      title,
+      `${windows} windows of ${WINDOW_COMMITS} each, in turn; collecting during ${shares} of the commits`,
+    );
   }
 }
 

@@ -1,6 +1,8 @@
 /** What the benchmarks share: running programs under a timeout, and figures. */
 import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 /** No program of a benchmark takes longer, in milliseconds; what does is ended, and is an error. */
 const PROGRAM_TIMEOUT_MS = 1_800_000;
@@ -10,6 +12,7 @@ export interface RunOptions {
   /** Whether what it prints is thrown away, as it is written. Default: no, it is returned. */
   readonly quiet?: boolean;
   readonly environment?: Readonly<Record<string, string>>;
+  readonly directory?: string;
   /** Exit statuses that are no failure. Default: 0. */
   readonly statuses?: readonly number[];
 }
@@ -21,6 +24,7 @@ export function run(command: string, args: readonly string[], options: RunOption
     timeout: PROGRAM_TIMEOUT_MS,
     killSignal: 'SIGKILL',
     maxBuffer: OUTPUT_MAX,
+    cwd: options.directory,
     stdio: ['ignore', options.quiet === true ? 'ignore' : 'pipe', 'pipe'],
     env: { ...process.env, ...options.environment },
   });
@@ -31,6 +35,28 @@ export function run(command: string, args: readonly string[], options: RunOption
     throw new Error(`${command} ${args[0] ?? ''} ended with ${signal ?? `status ${status}`}: ${why}`);
   }
   return stdout ?? '';
+}
+
+/** Runs the command of this build. */
+export function lsnfs(...args: string[]): string {
+  return run(process.execPath, [fileURLToPath(new URL('../bundle/lsnfs.js', import.meta.url)), ...args]);
+}
+
+/** Forgets what the kernel has in its caches. @throws Error for who is not root */
+export function dropCaches(): void {
+  fs.writeFileSync('/proc/sys/vm/drop_caches', '3');
+}
+
+/** What a directory takes on disk, in bytes; a file with several links once. */
+export function diskBytes(directory: string): number {
+  const seen = new Set<number>();
+  let bytes = 0;
+  for (const name of fs.readdirSync(directory, { recursive: true, encoding: 'utf8' })) {
+    const { ino, blocks } = fs.lstatSync(join(directory, name));
+    if (!seen.has(ino)) bytes += blocks * 512;
+    seen.add(ino);
+  }
+  return bytes;
 }
 
 /** Whether a program is installed. */

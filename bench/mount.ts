@@ -14,8 +14,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { findProgram } from '../test/programs/harness.ts';
-import { CleanUp, isInstalled, residentMaximum, run, settle } from './measure.ts';
-import { OWN, type Row, SystemsReport } from './systems.ts';
+import { CleanUp, dropCaches, isInstalled, lsnfs, residentMaximum, run, settle } from './measure.ts';
+import { OWN, Report, type Row } from './report.ts';
 
 const NATIVE = 'native';
 const BINDFS = 'bindfs';
@@ -48,7 +48,6 @@ const { values: given } = parseArgs({
 });
 const rounds = given.quick ? 1 : Number(given.rounds);
 if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds takes a whole number from 1 on');
-const only = new RegExp(given.only);
 const systems = given.systems.split(',');
 
 const base = fs.mkdtempSync(join(tmpdir(), 'lsnfs-bench-mount-'));
@@ -134,10 +133,6 @@ const ROWS: readonly MountRow[] = [
   ),
 ];
 
-function lsnfs(...args: string[]): string {
-  return run(process.execPath, [join(root, 'dist', 'bundle', 'lsnfs.js'), ...args]);
-}
-
 /** Makes a system at a directory. Returns what takes it away. @throws Error when it cannot be had */
 async function setUp(system: string, directory: string): Promise<() => Promise<void> | void> {
   const below = join(base, 'below');
@@ -202,8 +197,8 @@ function note(directory: string): void {
 }
 
 const wanted = ROWS.filter((row) => !(given.quick && row.slow === true));
-const shown = wanted.filter(({ title }) => only.test(title));
-const report = new SystemsReport(shown, systems);
+const report = new Report(systems, new RegExp(given.only));
+const shown = wanted.filter((row) => report.declare(row));
 const cleanUp = new CleanUp();
 cleanUp.add(() => fs.rmSync(base, { recursive: true, force: true }));
 
@@ -224,7 +219,7 @@ function measure(system: string, directory: string): void {
     try {
       if (found === undefined) {
         settle(base);
-        if (row.cold === true) fs.writeFileSync('/proc/sys/vm/drop_caches', '3');
+        if (row.cold === true) dropCaches();
         const output = run(process.execPath, [join(here, 'workloads.js'), workload, directory, argument]);
         found = JSON.parse(output) as Record<string, number>;
         figures.set(key, found);
@@ -294,11 +289,12 @@ function makeRepository(): void {
   fs.rmSync(work, { recursive: true });
 }
 
-report.conclude(
-  [
+report.conclude({
+  notes: [
     `Median (least–most) of ${rounds} rounds, the systems in turn; ": PEER" is how many times lsnfs is better`,
     `Resident memory of the daemon at most: ${Math.round(residentMib)} MiB`,
   ],
-  { rounds, residentMib },
-  given,
-);
+  facts: { rounds, residentMib },
+  json: given.json,
+  compare: given.compare,
+});

@@ -1,11 +1,11 @@
 /**
- * What a user of a directory would take instead of history: a copy of it, restic, a btrfs subvolume; each on the same
- * tree of files, set up once.
+ * What a user of a directory would take instead of history: a copy of it, a repository of restic or borg, a btrfs
+ * subvolume; each on the same tree of files, set up once.
  */
 import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
-import { type CleanUp, isInstalled, run } from './measure.ts';
+import { type CleanUp, diskBytes, isInstalled, run } from './measure.ts';
 import type { SeededTree } from './seeded-tree.ts';
 
 const GIB = 1024 ** 3;
@@ -28,9 +28,21 @@ export class NativeTrees {
   }
 }
 
-/** A restic repository with the backups of one directory. */
-export class Restic {
+/** A repository with the backups of one directory. */
+export interface Repository {
+  /** Returns the backup's name. */
+  backup(): string;
+  diff(from: string, to: string): void;
+  /** Restores into a directory that does not exist yet; of the backup all, or one directory. */
+  restore(name: string, target: string, part?: string): void;
+  list(name: string, part: string): void;
+  /** What it takes on disk, in bytes. */
+  bytes(): number;
+}
+
+export class Restic implements Repository {
   private readonly directory: string;
+  private readonly place: string;
   private readonly environment: Readonly<Record<string, string>>;
 
   static whyNot(): string | undefined {
@@ -39,8 +51,9 @@ export class Restic {
 
   constructor(base: string, directory: string) {
     this.directory = directory;
+    this.place = join(base, 'restic');
     this.environment = {
-      RESTIC_REPOSITORY: join(base, 'restic'),
+      RESTIC_REPOSITORY: this.place,
       RESTIC_CACHE_DIR: join(base, 'restic-cache'),
       RESTIC_PASSWORD: 'benchmark',
       RESTIC_PROGRESS_FPS: '0.1',
@@ -48,7 +61,6 @@ export class Restic {
     this.restic(['init'], true);
   }
 
-  /** Returns the backup's number. */
   backup(): string {
     const output = this.restic(['backup', '--json', '--quiet', this.directory], false);
     const id = /"snapshot_id":"([0-9a-f]+)"/.exec(output)?.[1];
@@ -60,18 +72,76 @@ export class Restic {
     this.restic(['diff', from, to], true);
   }
 
-  /** Restores into a directory that does not exist yet; of the backup all, or one directory. */
-  restore(id: string, target: string, part?: string): void {
+  restore(name: string, target: string, part?: string): void {
     const include = part === undefined ? [] : ['--include', join(this.directory, part)];
-    this.restic(['restore', id, '--target', target, ...include], true);
+    this.restic(['restore', name, '--target', target, ...include], true);
   }
 
-  list(id: string, part: string): void {
-    this.restic(['ls', id, join(this.directory, part)], true);
+  list(name: string, part: string): void {
+    this.restic(['ls', name, join(this.directory, part)], true);
+  }
+
+  bytes(): number {
+    return diskBytes(this.place);
   }
 
   private restic(args: readonly string[], quiet: boolean): string {
     return run('restic', args, { quiet, environment: this.environment });
+  }
+}
+
+export class Borg implements Repository {
+  private readonly directory: string;
+  private readonly place: string;
+  private readonly environment: Readonly<Record<string, string>>;
+  private count = 0;
+
+  static whyNot(): string | undefined {
+    return isInstalled('borg') ? undefined : 'not installed';
+  }
+
+  constructor(base: string, directory: string) {
+    this.directory = directory;
+    this.place = join(base, 'borg');
+    this.environment = {
+      BORG_REPO: this.place,
+      BORG_BASE_DIR: join(base, 'borg-base'),
+      BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK: 'yes',
+    };
+    this.borg(['init', '--encryption=none']);
+  }
+
+  backup(): string {
+    const name = `backup-${++this.count}`;
+    this.borg(['create', `::${name}`, this.directory]);
+    return name;
+  }
+
+  diff(from: string, to: string): void {
+    this.borg(['diff', `::${from}`, to]);
+  }
+
+  restore(name: string, target: string, part = ''): void {
+    fs.mkdirSync(target);
+    this.borg(['extract', `::${name}`, this.within(part)], target);
+  }
+
+  list(name: string, part: string): void {
+    this.borg(['list', `::${name}`, this.within(part)]);
+  }
+
+  bytes(): number {
+    return diskBytes(this.place);
+  }
+
+  /** The path of a part in an archive. */
+  private within(part: string): string {
+    return join(this.directory, part).slice(1);
+  }
+
+  private borg(args: readonly string[], directory?: string): void {
+    const where = directory === undefined ? {} : { directory };
+    run('borg', args, { quiet: true, environment: this.environment, ...where });
   }
 }
 
@@ -95,7 +165,7 @@ export class Btrfs {
     const image = join(base, 'btrfs.image');
     this.top = join(base, 'btrfs');
     fs.writeFileSync(image, '');
-    fs.truncateSync(image, 4 * GIB + tree.files * 16 * 1024);
+    fs.truncateSync(image, 4 * GIB + tree.files * 16 * 1024 + tree.bytes);
     fs.mkdirSync(this.top);
     run('mkfs.btrfs', ['-q', image]);
     run('mount', ['-o', 'loop', image, this.top]);
@@ -119,6 +189,15 @@ export class Btrfs {
 
   path(name: string): string {
     return join(this.top, name);
+  }
+
+  /** Bytes of data and metadata in use, metadata once, although there are two copies. */
+  bytes(): number {
+    this.sync();
+    const output = run('btrfs', ['filesystem', 'df', '-b', this.top]);
+    const used = (kind: string): number =>
+      Number(new RegExp(`^${kind},.*used=(\\d+)`, 'm').exec(output)?.[1]);
+    return used('Data') + used('Metadata');
   }
 
   snapshot(name: string): void {

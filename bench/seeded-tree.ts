@@ -1,39 +1,63 @@
 /**
- * The tree of files of the history benchmark, the same from the same seed in a store and in a directory: about 200 bytes
- * a file, 100 files a directory. Contents have generations; a change of a file is its next one.
+ * The trees of files of the history benchmark, the same from the same seed in a store and in a directory: 100 files a
+ * directory. Contents have generations; a change of a file is its next one, whole, as long as before.
  */
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import type { Database } from '../src/index.ts';
 import { Random } from '../test/helpers/random.ts';
+import { noise } from './measure.ts';
 
 export const FILES_PER_DIRECTORY = 100;
 /** Files of one transaction when a store is filled. */
 const BATCH_FILES = 10_000;
 
+export interface TreeOptions {
+  /** Bytes of the smallest and of the largest file; the logarithms in between are equally likely. Default: about 200. */
+  readonly bytes?: readonly [least: number, most: number];
+  /** What the names of its directories begin with. Default: "directory". */
+  readonly name?: string;
+}
+
 export class SeededTree {
   readonly files: number;
   private readonly seed: number;
+  private readonly sizes: readonly [least: number, most: number];
+  private readonly name: string;
 
-  constructor(files: number, seed: number) {
+  constructor(files: number, seed: number, { bytes = [180, 220], name = 'directory' }: TreeOptions = {}) {
     this.files = files;
     this.seed = seed;
+    this.sizes = bytes;
+    this.name = name;
   }
 
   /** The name of a directory, from that of one of its files. */
   directoryOf(file: number): string {
-    return `directory-${String(Math.floor(file / FILES_PER_DIRECTORY)).padStart(6, '0')}`;
+    return `${this.name}-${String(Math.floor(file / FILES_PER_DIRECTORY)).padStart(6, '0')}`;
   }
 
   pathOf(file: number): string {
     return `${this.directoryOf(file)}/file-${String(file % FILES_PER_DIRECTORY).padStart(2, '0')}`;
   }
 
+  /** Bytes of a file, a multiple of 4. */
+  sizeOf(file: number): number {
+    const [least, most] = this.sizes;
+    const part = new Random(Math.imul(file + 1, 0x27d4eb2f) ^ this.seed).below(1001) / 1000;
+    return Math.floor((least * (most / least) ** part) / 4) * 4;
+  }
+
+  /** Bytes of all files. */
+  get bytes(): number {
+    let sum = 0;
+    for (const file of this.all()) sum += this.sizeOf(file);
+    return sum;
+  }
+
   content(file: number, generation: number): Buffer {
     const mixed = Math.imul(file + 1, 0x9e3779b1) ^ Math.imul(generation + 1, 0x85ebca6b) ^ this.seed;
-    const random = new Random(mixed);
-    random.next();
-    return random.bytes(180 + random.below(41));
+    return noise(this.sizeOf(file), mixed);
   }
 
   /** That many different files, drawn from the seed and `what`, in order. */

@@ -1,19 +1,21 @@
 /**
- * Rows that several systems are measured in, one figure a round: the table of them, ratios first, as Markdown and as JSON, and
- * how the ratios compare with those of an earlier run.
+ * The report of every benchmark: rows that several systems are measured in, one figure a round; the table of them, ratios first,
+ * as Markdown and as JSON, and how the ratios compare with those of an earlier run.
  */
 import * as fs from 'node:fs';
 import { cpus, loadavg, release, totalmem } from 'node:os';
 import { median } from './measure.ts';
 
-export type Unit = 'ms' | '/s' | 'MiB';
+export type Unit = 'ms' | '/s' | 'MiB' | '%' | '×';
+
+/** By how much lsnfs is to be ahead, and of whom: of one system, or of the best of all; or what its own figure may be. */
+export type Target = { readonly ratio: number; readonly of: string } | { readonly atMost: number };
 
 export interface Row {
   readonly title: string;
   /** Of '/s' more is better, of the others less. */
   readonly unit: Unit;
-  /** By how much lsnfs is to be ahead, and of whom: of one system, or of the best of all. */
-  readonly target?: { readonly ratio: number; readonly of: string };
+  readonly target?: Target;
 }
 
 export const BEST = 'the best';
@@ -30,15 +32,56 @@ interface Saved {
   readonly results: Record<string, Record<string, { readonly values: readonly number[] }>>;
 }
 
-export class SystemsReport {
-  private readonly rows: readonly Row[];
+/** What every benchmark has to say, and is asked for. */
+export interface Conclusion {
+  readonly notes: readonly string[];
+  readonly facts: object;
+  readonly json?: string | undefined;
+  readonly compare?: string | undefined;
+}
+
+export class Report {
+  private readonly rows: Row[] = [];
+  private readonly only: RegExp;
   private readonly systems: readonly string[];
   private readonly cells = new Map<string, Cell>();
+  /** What there is to know of rows, by title. */
+  private readonly remarks = new Map<string, string>();
   private readonly loadBefore = loadavg();
 
-  constructor(rows: readonly Row[], systems: readonly string[]) {
-    this.rows = rows;
+  /** `only` says which rows are wanted, by title. */
+  constructor(systems: readonly string[], only: RegExp) {
     this.systems = systems;
+    this.only = only;
+  }
+
+  isWanted(title: string): boolean {
+    return this.only.test(title);
+  }
+
+  /** Rows come in the order in which they are declared. Returns whether this one is wanted. */
+  declare(row: Row): boolean {
+    if (!this.isWanted(row.title)) return false;
+    if (this.rows.every(({ title }) => title !== row.title)) this.rows.push(row);
+    return true;
+  }
+
+  remark(row: string, text: string): void {
+    this.remarks.set(row, text);
+  }
+
+  /** A row in one line, for who watches. */
+  summary(row: string): string {
+    const figures = this.systems.flatMap((system) => {
+      const { values } = this.cell(row, system);
+      return values.length === 0 ? [] : [`${system} ${figure(values)}`];
+    });
+    return `${row}: ${figures.join(', ')}`;
+  }
+
+  /** What was added so far, one of each round. */
+  values(row: string, system: string): readonly number[] {
+    return this.cell(row, system).values;
   }
 
   private cell(row: string, system: string): Cell {
@@ -74,7 +117,7 @@ export class SystemsReport {
   /** The ratio that the target speaks of. */
   private targetRatio(row: Row): number | undefined {
     const { target } = row;
-    if (target === undefined) return undefined;
+    if (target === undefined || !('ratio' in target)) return undefined;
     const of = target.of === BEST ? this.peers : [target.of];
     const ratios = of.map((peer) => this.ratio(row, peer)).filter((ratio) => ratio !== undefined);
     return ratios.length === 0 ? undefined : Math.min(...ratios);
@@ -83,11 +126,15 @@ export class SystemsReport {
   private markdown(): string {
     const head = ['', 'target', ...this.peers.map((peer) => `: ${peer}`), ...this.systems, 'unit'];
     const lines = [head, head.map((_, column) => (column === 0 ? '---' : '---:'))];
-    const reasons: string[] = [];
+    /** The rows of each system and reason. */
+    const reasons = new Map<string, string[]>();
     for (const row of this.rows) {
       const cells = this.systems.map((system) => {
         const { values, missing } = this.cell(row.title, system);
-        if (missing !== undefined) reasons.push(`${row.title}, ${system}: ${missing}`);
+        if (missing !== undefined) {
+          const reason = `${system}: ${missing}`;
+          reasons.set(reason, [...(reasons.get(reason) ?? []), row.title]);
+        }
         return values.length === 0 ? '–' : figure(values);
       });
       if (cells.every((cell) => cell === '–')) continue;
@@ -98,17 +145,26 @@ export class SystemsReport {
       lines.push([row.title, this.verdict(row), ...ratios, ...cells, row.unit]);
     }
     const table = lines.map((cells) => `| ${cells.join(' | ')} |`).join('\n');
-    return reasons.length === 0
-      ? table
-      : `${table}\n\nNot measured:\n${reasons.map((reason) => `- ${reason}`).join('\n')}`;
+    const remarks = Array.from(this.remarks, ([row, text]) => `- ${row}: ${text}`);
+    const missing = Array.from(reasons, ([reason, rows]) => `- ${oneLine(reason)} (${rows.join('; ')})`);
+    const lists = [
+      ['To the rows:', ...remarks],
+      ['Not measured:', ...missing],
+    ].filter(({ length }) => length > 1);
+    return [table, ...lists.map((list) => list.join('\n'))].join('\n\n');
   }
 
   private verdict(row: Row): string {
     const { target } = row;
     if (target === undefined) return '';
+    if ('atMost' in target) {
+      const own = this.values(row.title, OWN);
+      const text = `at most ${target.atMost}`;
+      return own.length === 0 ? text : `${text}: ${met(median(own) <= target.atMost)}`;
+    }
     const ratio = this.targetRatio(row);
-    const text = `${target.ratio} × ${target.of}`;
-    return ratio === undefined ? text : `${text}: ${ratio >= target.ratio ? 'met' : '**missed**'}`;
+    const text = `${significant(target.ratio)} × ${target.of}`;
+    return ratio === undefined ? text : `${text}: ${met(ratio >= target.ratio)}`;
   }
 
   /** What an earlier run said, by ratio to each peer of the same run. */
@@ -134,18 +190,14 @@ export class SystemsReport {
   }
 
   /** Prints the table with what there is to know of it, writes the JSON and compares, as far as that is asked for. */
-  conclude(
-    notes: readonly string[],
-    facts: object,
-    wanted: { readonly json?: string | undefined; readonly compare?: string | undefined },
-  ): void {
+  conclude({ notes, facts, json, compare }: Conclusion): void {
     const { loadBefore } = this;
     const load = `Load average before: ${loadBefore.map((x) => x.toFixed(1)).join(' ')}`;
     const lines = [machine(), ...notes, load].map((line) => `- ${line}`);
     process.stdout.write(`${this.markdown()}\n\n${lines.join('\n')}\n`);
     const about = { machine: machine(), ...facts, loadBefore, loadAfter: loadavg() };
-    if (wanted.json !== undefined) fs.writeFileSync(wanted.json, this.toJson(about));
-    if (wanted.compare !== undefined) process.stdout.write(`\n${this.compareWith(wanted.compare)}\n`);
+    if (json !== undefined) fs.writeFileSync(json, this.toJson(about));
+    if (compare !== undefined) process.stdout.write(`\n${this.compareWith(compare)}\n`);
   }
 
   private toJson(about: object): string {
@@ -158,13 +210,22 @@ export class SystemsReport {
         results[title][system] = { unit, values, ...(missing !== undefined && { missing }) };
       }
     }
-    return `${JSON.stringify({ about, results }, null, 2)}\n`;
+    const remarks = Object.fromEntries(this.remarks);
+    return `${JSON.stringify({ about, results, remarks }, null, 2)}\n`;
   }
 }
 
 function aheadBy(unit: Unit, own: readonly number[], peer: readonly number[]): number {
   const [mine, its] = [median(own), median(peer)];
   return unit === '/s' ? mine / its : its / mine;
+}
+
+function met(isMet: boolean): string {
+  return isMet ? 'met' : '**missed**';
+}
+
+function oneLine(text: string): string {
+  return text.replaceAll(/\s+/g, ' ');
 }
 
 /** Median, and how far the rounds lie apart. */
@@ -175,13 +236,12 @@ function figure(values: readonly number[]): string {
 }
 
 /** Three digits that mean something. */
-export function significant(value: number): string {
+function significant(value: number): string {
   return value >= 100 ? Math.round(value).toLocaleString('en') : String(Number(value.toPrecision(3)));
 }
 
-/** The machine, and a file system on it, for the reader of a table. */
-export function machine(fileSystem?: string): string {
+/** The machine, for the reader of a table. */
+function machine(): string {
   const models = cpus().map(({ model }) => model);
-  const system = fileSystem === undefined ? release() : `${release()}, ${fileSystem}`;
-  return `${models.length} × ${models[0] ?? 'unknown'}, ${Math.round(totalmem() / 2 ** 30)} GiB; Linux ${system}; Node ${process.version}`;
+  return `${models.length} × ${models[0] ?? 'unknown'}, ${Math.round(totalmem() / 2 ** 30)} GiB; Linux ${release()}; Node ${process.version}`;
 }
