@@ -30,6 +30,8 @@ interface MountRow extends Row {
   readonly cold?: boolean;
   /** Programs that it needs. */
   readonly needs?: readonly string[];
+  /** Why it cannot be measured. */
+  readonly whyNot?: string | undefined;
   /** Left out of --quick. */
   readonly slow?: boolean;
 }
@@ -55,6 +57,9 @@ const archive = join(base, 'tree.tar');
 const origin = join(base, 'origin.git');
 const initdb = findProgram('initdb');
 const postgresql = initdb === undefined ? undefined : dirname(initdb);
+const npmCi = join(root, 'bench', 'node_modules', '.cache', 'npm-ci');
+
+const isKoffiInstalled = fs.existsSync(join(root, 'node_modules', 'koffi'));
 
 const atLeastBindfs = { ratio: 1, of: BINDFS };
 const fio = (kind: string, block: string, jobs: number, sync: boolean): string =>
@@ -75,11 +80,28 @@ const ROWS: readonly MountRow[] = [
   { title: 'removing them', workload: 'removeSmall', unit: 'ms', target: atLeastBindfs },
   { title: 'lookup of nothing, median', workload: 'lookups', figure: 'p50', unit: 'ms' },
   { title: 'lookup of nothing, p99', workload: 'lookups', figure: 'p99', unit: 'ms' },
+  ...(['p50', 'p99', 'p99.9'] as const).map(
+    (figure): MountRow => ({
+      title: `getattr of an open file, ${figure}`,
+      workload: 'getattrs',
+      figure,
+      unit: 'ms',
+      whyNot: isKoffiInstalled ? undefined : 'koffi is not installed',
+    }),
+  ),
   { title: 'untar a source tree', workload: 'untar', argument: archive, unit: 'ms', target: atLeastBindfs },
   { title: 'find in it, cold', workload: 'find', unit: 'ms', cold: true, target: atLeastBindfs },
   { title: 'find in it, warm', workload: 'find', unit: 'ms', target: atLeastBindfs },
   { title: 'grep -r in it, cold', workload: 'grep', unit: 'ms', cold: true, target: atLeastBindfs },
   { title: 'rm -rf of it', workload: 'remove', unit: 'ms', target: atLeastBindfs },
+  {
+    title: 'npm ci, offline, 73 packages',
+    workload: 'npmCi',
+    argument: npmCi,
+    unit: 'ms',
+    whyNot: fs.existsSync(npmCi) ? undefined : "npm's cache could not be filled",
+    slow: true,
+  },
   { title: 'git clone', workload: 'clone', argument: origin, unit: 'ms', needs: ['git'], slow: true },
   { title: 'git status', workload: 'status', unit: 'ms', needs: ['git'], slow: true },
   { title: 'git status, cold', workload: 'status', unit: 'ms', cold: true, needs: ['git'], slow: true },
@@ -126,7 +148,7 @@ const ROWS: readonly MountRow[] = [
       figure,
       argument: `${postgresql ?? ''} ${join(base, 'socket')}`,
       unit: '/s',
-      needs: postgresql === undefined ? ['postgresql'] : [],
+      whyNot: postgresql === undefined ? 'postgresql is not installed' : undefined,
       target: { ratio: 1.2, of: BINDFS },
       slow: true,
     }),
@@ -210,8 +232,9 @@ function measure(system: string, directory: string): void {
     const { workload, argument = '', title } = row;
     if (!needed.has(workload)) continue;
     const missing = row.needs?.find((program) => !isInstalled(program));
-    if (missing !== undefined) {
-      report.miss(title, system, `${missing} is not installed`);
+    const whyNot = missing === undefined ? row.whyNot : `${missing} is not installed`;
+    if (whyNot !== undefined) {
+      report.miss(title, system, whyNot);
       continue;
     }
     const key = `${workload} ${argument} ${row.cold === true}${row.figure === undefined ? title : ''}`;

@@ -15,6 +15,21 @@ const FIO_SECONDS = 3;
 const PGBENCH_SECONDS = 5;
 const SMALL_FILES = 5000;
 
+/** Of statx (linux/stat.h, linux/fcntl.h). */
+const STATX_BYTES = 256;
+const STATX_BASIC_STATS = 0x7ff;
+const AT_EMPTY_PATH = 0x1000;
+const AT_STATX_FORCE_SYNC = 0x2000;
+
+/** What is used of koffi. */
+interface Koffi {
+  load(path: null): {
+    func(name: string, result: string, parameters: unknown[]): (...args: unknown[]) => number;
+  };
+  pointer(type: unknown): unknown;
+  out(type: unknown): unknown;
+}
+
 type Figures = Record<string, number>;
 
 /** Bytes that differ from run to run. */
@@ -154,10 +169,36 @@ const workloads: Record<string, (directory: string, argument: string) => Figures
     }
     return { p50: quantile(times, 0.5), p99: quantile(times, 0.99) };
   },
+  /** Each is one request: the kernel is told not to answer from what it remembers. */
+  async getattrs(directory) {
+    // By a name that the build does not look for: the package is optional.
+    const module: string = 'koffi';
+    const { default: koffi } = (await import(module)) as { default: Koffi };
+    const statx = koffi
+      .load(null)
+      .func('statx', 'int', ['int', 'str', 'int', 'uint', koffi.out(koffi.pointer('uint8_t'))]);
+    const path = join(directory, 'asked');
+    fs.writeFileSync(path, freshNoise(1024), { flush: true });
+    const file = fs.openSync(path, 'r');
+    const result = Buffer.alloc(STATX_BYTES);
+    const times: number[] = [];
+    for (let i = 0; i < 20_000; i++) {
+      const start = process.hrtime.bigint();
+      const status = statx(file, '', AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, result);
+      times.push(Number(process.hrtime.bigint() - start) / 1e6);
+      if (status !== 0) throw new Error('statx failed');
+    }
+    fs.closeSync(file);
+    return { p50: quantile(times, 0.5), p99: quantile(times, 0.99), 'p99.9': quantile(times, 0.999) };
+  },
   untar: timed('mkdir tree; tar -xf ARGUMENT -C tree'),
   find: timed('find tree -newer /proc/self/exe > /dev/null'),
   grep: timed('grep -r "no such text anywhere" tree | cat || true'),
   remove: timed('rm -rf tree'),
+  npmCi: timed(
+    `mkdir npm-ci; cp ARGUMENT/package*.json npm-ci; cd npm-ci
+     npm ci --offline --prefer-offline --ignore-scripts --no-audit --no-fund --silent --cache ARGUMENT/cache`,
+  ),
   clone: timed('git clone -q ARGUMENT repository'),
   status: timed('git -C repository status --porcelain'),
   sqlite: timed(

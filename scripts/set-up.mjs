@@ -37,6 +37,7 @@ const PROGRAMS = [
   { program: 'unshare', package: 'util-linux', purpose: 'test' },
   { program: 'pg_createcluster', package: 'postgresql', purpose: 'bench' },
   { program: 'restic', package: 'restic', purpose: 'bench' },
+  { program: 'borg', package: 'borgbackup', purpose: 'bench' },
   { program: 'fio', package: 'fio', purpose: 'bench' },
   { program: 'bindfs', package: 'bindfs', purpose: 'bench' },
   { program: 'mkfs.btrfs', package: 'btrfs-progs', purpose: 'bench' },
