@@ -11,6 +11,21 @@ export const ENGINE_ROWS = {
   backup: 'consistent backup while writing (lsnfs: a snapshot)',
   backupLatency: 'the slowest durable put meanwhile',
   space: 'growth by 40,000 overwrites with an old reader open',
+  pinned: 'that growth : bytes that the old reader pins',
   memory: 'resident memory at most',
+  fileWrite: 'small files, one after the other: written, each durable',
+  fileStat: 'small files: stat',
+  fileRead: 'small files: read',
+  fileList: 'small files: listing a directory of 50',
+  fileRemove: 'small files: removed, each durable',
 } as const;
 export type EngineRow = (typeof ENGINE_ROWS)[keyof typeof ENGINE_ROWS];
+
+/** All that a file system behind an API can do. */
+export const SMALL_FILE_ROWS: readonly EngineRow[] = [
+  ENGINE_ROWS.fileWrite,
+  ENGINE_ROWS.fileStat,
+  ENGINE_ROWS.fileRead,
+  ENGINE_ROWS.fileList,
+  ENGINE_ROWS.fileRemove,
+];

@@ -5,14 +5,15 @@
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { Random } from '../test/helpers/random.ts';
-import { ENGINE_ROWS, type EngineRow } from './engine-rows.ts';
-import { type Engine, type EngineName, openEngine } from './engines.ts';
+import { ENGINE_ROWS, type EngineRow, SMALL_FILE_ROWS } from './engine-rows.ts';
+import { AGENTFS, type Engine, type FileStoreName, openEngine, openFileStore } from './engines.ts';
 import { noise, quantile, residentMaximum } from './measure.ts';
 
 export interface WorkerOptions {
-  readonly engine: EngineName;
+  readonly engine: FileStoreName;
   readonly directory: string;
-  readonly files: number;
+  /** How many there are, of a path and a value each. */
+  readonly entries: number;
   readonly seed: number;
   /** Titles of the rows that are wanted. */
   readonly rows: readonly string[];
@@ -35,7 +36,7 @@ const cacheBytes = 256 * 1024 * 1024;
 const ENTRY_BYTES = 260;
 
 const options = JSON.parse(process.argv[2]!) as WorkerOptions;
-const { files, seed } = options;
+const { entries, seed } = options;
 const random = new Random(seed);
 
 /** A tree as projects have it: a few levels, 50 files in a directory, names that begin alike. */
@@ -87,22 +88,23 @@ async function seconds(work: () => unknown): Promise<number> {
   return (performance.now() - start) / 1000;
 }
 
+/** Seconds that it takes; what is loaded is made in between, batch by batch, and not measured. */
 async function load(engine: Engine, order: ArrayLike<number>): Promise<number> {
-  const batches: (readonly [string, Uint8Array])[][] = [];
+  let took = 0;
   for (let start = 0; start < order.length; start += BATCH) {
     const length = Math.min(BATCH, order.length - start);
-    batches.push(
-      Array.from({ length }, (_, i) => [pathOf(order[start + i]!), contentOf(order[start + i]!, 0)] as const),
+    const batch = Array.from(
+      { length },
+      (_, i) => [pathOf(order[start + i]!), contentOf(order[start + i]!, 0)] as const,
     );
+    took += await seconds(() => engine.load(batch));
   }
-  return seconds(async () => {
-    for (const batch of batches) await engine.load(batch);
-  });
+  return took;
 }
 
 /** Gets a second. Whoever answers with a promise is awaited. */
 async function gets(engine: Engine, count: number): Promise<number> {
-  const paths = Array.from({ length: count }, () => pathOf(random.below(files)));
+  const paths = Array.from({ length: count }, () => pathOf(random.below(entries)));
   let bytes = 0;
   const took = await seconds(async () => {
     for (const path of paths) {
@@ -117,16 +119,54 @@ async function gets(engine: Engine, count: number): Promise<number> {
 const many = (count: number): number => Math.max(100, Math.floor(count * options.share));
 const place = (name: string): string => join(options.directory, name);
 
+/** Files one after the other, as programs have them; of directories as small as of all engines. */
+async function smallFiles(): Promise<void> {
+  const store = await openFileStore(options.engine, { directory: place('small'), cacheBytes });
+  const paths = Array.from({ length: many(2000) }, (_, i) => pathOf(i));
+  const parents = Array.from({ length: paths.length / DIRECTORY_FILES }, (_, i) =>
+    directoryOf(i * DIRECTORY_FILES),
+  );
+  /** How many a second. */
+  const each = (
+    title: EngineRow,
+    items: readonly string[],
+    work: (item: string, i: number) => unknown,
+  ): Promise<void> =>
+    row(title, async () => {
+      const took = await seconds(async () => {
+        for (const [i, item] of items.entries()) {
+          const done = work(item, i);
+          if (done instanceof Promise) await done;
+        }
+      });
+      return items.length / took;
+    });
+  await each(ENGINE_ROWS.fileWrite, paths, (path, i) => store.put(path, contentOf(i, 0)));
+  await each(ENGINE_ROWS.fileStat, paths, (path) => {
+    if (store.stat === undefined) throw new Error('it keeps no attributes');
+    return store.stat(path);
+  });
+  await each(ENGINE_ROWS.fileRead, paths, (path) => store.get(path));
+  await each(ENGINE_ROWS.fileList, parents, (parent) => store.list(parent));
+  await each(ENGINE_ROWS.fileRemove, paths, (path) => store.remove(path));
+  await store.close();
+  fs.rmSync(place('small'), { recursive: true });
+}
+
+const { engine: name } = options;
+if (SMALL_FILE_ROWS.some((title) => wanted.has(title))) await smallFiles();
+if (name === AGENTFS) process.exit();
+
 if (wanted.has(ENGINE_ROWS.loadSorted)) {
-  const engine = await openEngine(options.engine, { directory: place('sorted'), cacheBytes });
-  const order = Uint32Array.from({ length: files }, (_, i) => i);
-  await row(ENGINE_ROWS.loadSorted, async () => files / (await load(engine, order)));
+  const engine = await openEngine(name, { directory: place('sorted'), cacheBytes });
+  const order = Uint32Array.from({ length: entries }, (_, i) => i);
+  await row(ENGINE_ROWS.loadSorted, async () => entries / (await load(engine, order)));
   await engine.close();
   fs.rmSync(place('sorted'), { recursive: true });
 }
 
-let engine = await openEngine(options.engine, { directory: place('main'), cacheBytes });
-const loaded = files / (await load(engine, shuffled(files)));
+let engine = await openEngine(name, { directory: place('main'), cacheBytes });
+const loaded = entries / (await load(engine, shuffled(entries)));
 await row(ENGINE_ROWS.loadShuffled, async () => loaded);
 await engine.sync();
 
@@ -137,13 +177,13 @@ await row(ENGINE_ROWS.get, async () => {
 await row(ENGINE_ROWS.scan, async () => {
   const count = async () => {
     const scanned = await engine.scan();
-    if (scanned.count !== files) throw new Error(`a scan saw ${scanned.count} of ${files}`);
+    if (scanned.count !== entries) throw new Error(`a scan saw ${scanned.count} of ${entries}`);
   };
   await count();
-  return files / (await seconds(count));
+  return entries / (await seconds(count));
 });
 await row(ENGINE_ROWS.list, async () => {
-  const directories = Array.from({ length: many(20_000) }, () => directoryOf(random.below(files)));
+  const directories = Array.from({ length: many(20_000) }, () => directoryOf(random.below(entries)));
   const took = await seconds(async () => {
     for (const directory of directories) {
       const names = engine.list(directory);
@@ -157,7 +197,7 @@ await row(ENGINE_ROWS.put, async () => {
   const count = many(5000);
   const took = await seconds(async () => {
     for (let i = 0; i < count; i++) {
-      const file = random.below(files);
+      const file = random.below(entries);
       await engine.put(pathOf(file), contentOf(file, 1 + i));
     }
   });
@@ -169,7 +209,7 @@ await row(ENGINE_ROWS.concurrent, async () => {
   for (let round = 0; round < rounds; round++) {
     const puts = Array.from(
       { length: 2000 },
-      (_, i) => [random.below(files), 10_000 + round * 2000 + i] as const,
+      (_, i) => [random.below(entries), 10_000 + round * 2000 + i] as const,
     );
     took += await seconds(() =>
       Promise.all(puts.map(([file, n]) => engine.put(pathOf(file), contentOf(file, n)))),
@@ -185,7 +225,7 @@ if (wanted.has(ENGINE_ROWS.backup) || wanted.has(ENGINE_ROWS.backupLatency)) {
   let isDone = false;
   const writing = (async () => {
     for (let i = 0; !isDone; i++) {
-      const file = random.below(files);
+      const file = random.below(entries);
       const start = performance.now();
       await engine.put(pathOf(file), contentOf(file, 100_000 + i));
       latencies.push(performance.now() - start);
@@ -220,9 +260,9 @@ await engine.sync();
 await engine.close();
 
 if (wanted.has(ENGINE_ROWS.getCold)) {
-  engine = await openEngine(options.engine, {
+  engine = await openEngine(name, {
     directory: place('main'),
-    cacheBytes: (files * ENTRY_BYTES) / 10,
+    cacheBytes: (entries * ENTRY_BYTES) / 10,
   });
   await row(ENGINE_ROWS.getCold, async () => {
     await gets(engine, many(50_000));
@@ -231,8 +271,11 @@ if (wanted.has(ENGINE_ROWS.getCold)) {
   await engine.close();
 }
 
-if (wanted.has(ENGINE_ROWS.space)) {
-  engine = await openEngine(options.engine, { directory: place('main'), cacheBytes });
+if (wanted.has(ENGINE_ROWS.space) || wanted.has(ENGINE_ROWS.pinned)) {
+  engine = await openEngine(name, { directory: place('main'), cacheBytes, keepsNothing: true });
+  // What is kept of the past before is none of this.
+  await engine.pinnedBytes?.();
+  let [grown, pinned] = [Number.NaN, Number.NaN];
   await row(ENGINE_ROWS.space, async () => {
     const before = engine.fileBytes();
     const reader = engine.snapshot();
@@ -242,17 +285,23 @@ if (wanted.has(ENGINE_ROWS.space)) {
     for (let i = 0; i < 40_000; i += BATCH) {
       await engine.load(
         Array.from({ length: BATCH }, (_, j) => {
-          const file = random.below(files);
+          const file = random.below(entries);
           return [pathOf(file), contentOf(file, 200_000 + i + j)] as const;
         }),
       );
       await engine.sync();
     }
-    const grown = (engine.fileBytes() - before) / 2 ** 20;
+    await engine.rest?.();
+    grown = engine.fileBytes() - before;
+    pinned = (await engine.pinnedBytes?.()) ?? Number.NaN;
     if (!was.equals(Buffer.from(reader.get(probe)!)))
       throw new Error('what the old reader reads has changed');
     reader.close();
-    return grown;
+    return grown / 2 ** 20;
+  });
+  await row(ENGINE_ROWS.pinned, async () => {
+    if (Number.isNaN(pinned)) throw new Error('it does not tell what a reader pins');
+    return grown / pinned;
   });
   await engine.close();
 }

@@ -8,15 +8,17 @@
 import * as fs from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { Database } from '../src/index.ts';
 import { initialize, open } from '../src/index.ts';
-import { diskBytes } from './measure.ts';
+import { diskBytes, KEEP_NOTHING } from './measure.ts';
 
 export interface EngineOptions {
   readonly directory: string;
   /** What it may keep in memory, where it can be told. */
   readonly cacheBytes: number;
+  /** Whether lsnfs keeps nothing of the past but what a reader has open, as the others do. Default: no. */
+  readonly keepsNothing?: boolean;
 }
 
 export interface Reader {
@@ -24,29 +26,44 @@ export interface Reader {
   close(): void;
 }
 
-export interface Engine {
+/** What all have, a file system behind an API as well. */
+export interface FileStore {
+  /** Resolves when it is on stable storage. */
+  put(path: string, value: Uint8Array): Promise<void>;
+  get(path: string): Uint8Array | undefined | Promise<Uint8Array | undefined>;
+  /** Names in a directory. */
+  list(directory: string): string[] | Promise<string[]>;
+  /** Attributes, for whoever has them. */
+  stat?(path: string): unknown;
+  /** Resolves when that is on stable storage. */
+  remove(path: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface Engine extends FileStore {
   /** Puts all of it in one transaction, or batch, that is not synced. */
   load(entries: Iterable<readonly [path: string, value: Uint8Array]>): Promise<void>;
   /** Resolves when everything is on stable storage. */
   sync(): Promise<void>;
-  /** Resolves when it is on stable storage. */
-  put(path: string, value: Uint8Array): Promise<void>;
-  get(path: string): Uint8Array | undefined | Promise<Uint8Array | undefined>;
   /** Visits every value below everything, in order. Returns how many, and their bytes. */
   scan(): Promise<{ count: number; bytes: number }>;
-  /** Names in a directory. */
-  list(directory: string): string[] | Promise<string[]>;
   /** A state that stays as it is, to be read, or undefined when it has none. */
   snapshot(): Reader | undefined;
   /** Makes a consistent copy, or snapshot, of everything while others write. `number` tells them apart. */
   backup(number: number): Promise<void>;
   /** Bytes of its files. */
   fileBytes(): number;
-  close(): Promise<void>;
+  /** Writes to its files what it still holds back although it is on stable storage, in a log. */
+  rest?(): Promise<void>;
+  /** Bytes of what only its readers hold, if it can tell. */
+  pinnedBytes?(): Promise<number>;
 }
 
 export const ENGINE_NAMES = ['lsnfs', 'lmdb', 'better-sqlite3', 'classic-level'] as const;
 export type EngineName = (typeof ENGINE_NAMES)[number];
+/** A file system in a database, without transactions of several files. */
+export const AGENTFS = 'agentfs-sdk';
+export type FileStoreName = EngineName | typeof AGENTFS;
 
 const require = createRequire(
   // What is compiled lies in dist/bench/.
@@ -56,14 +73,21 @@ const require = createRequire(
 );
 
 /** Why an engine cannot be measured, or undefined. */
-export function whyNotEngine(name: EngineName): string | undefined {
+export async function whyNotEngine(name: FileStoreName): Promise<string | undefined> {
   if (name === 'lsnfs') return undefined;
   try {
-    require(name);
+    if (name === AGENTFS) await loadAgentFs();
+    else require(name);
     return undefined;
   } catch (error) {
     return `not installed (npm install --prefix bench): ${(error as Error).message.split('\n')[0]}`;
   }
+}
+
+export async function openFileStore(name: FileStoreName, options: EngineOptions): Promise<FileStore> {
+  if (name !== AGENTFS) return openEngine(name, options);
+  fs.mkdirSync(options.directory, { recursive: true });
+  return openAgentFs(options);
 }
 
 export function openEngine(name: EngineName, options: EngineOptions): Promise<Engine> {
@@ -80,10 +104,11 @@ export function openEngine(name: EngineName, options: EngineOptions): Promise<En
   }
 }
 
-async function openLsnfs({ directory, cacheBytes }: EngineOptions): Promise<Engine> {
+async function openLsnfs({ directory, cacheBytes, keepsNothing }: EngineOptions): Promise<Engine> {
   const store = join(directory, 'store');
   if (!fs.existsSync(store)) await initialize(store);
-  const database: Database = await open(store, { settings: { cacheSizeBytes: cacheBytes } });
+  const nothing = keepsNothing === true ? KEEP_NOTHING : {};
+  const database: Database = await open(store, { settings: { cacheSizeBytes: cacheBytes, ...nothing } });
   return {
     load: async (entries) => {
       await database.transaction(
@@ -109,11 +134,23 @@ async function openLsnfs({ directory, cacheBytes }: EngineOptions): Promise<Engi
       return { count, bytes };
     },
     list: (path) => database.list(path).map(({ name }) => name),
+    stat: (path) => database.stat(path),
+    remove: async (path) => {
+      await database.delete(path);
+    },
     snapshot: () => database.at(database.lsn),
     backup: async (number) => {
       await database.snapshots.create(`backup-${number}`);
     },
     fileBytes: () => diskBytes(store),
+    rest: () => database.store.checkpoint(),
+    pinnedBytes: async () => {
+      await database.store.checkpoint();
+      // Pages of versions that nobody keeps come free first.
+      await database.collections.start(true).done;
+      await database.store.checkpoint();
+      return (await database.status()).bytes.history;
+    },
     close: () => database.close(),
   };
 }
@@ -121,6 +158,7 @@ async function openLsnfs({ directory, cacheBytes }: EngineOptions): Promise<Engi
 /** What is used of lmdb. */
 interface Lmdb {
   put(key: string, value: Uint8Array): Promise<boolean>;
+  remove(key: string): Promise<boolean>;
   get(key: string, options?: object): Uint8Array | undefined;
   getBinary(key: string): Buffer | undefined;
   getRange(options: object): Iterable<{ key: string; value: Uint8Array }>;
@@ -157,6 +195,10 @@ async function openLmdb({ directory }: EngineOptions): Promise<Engine> {
         bytes += value.length;
       }
       return { count, bytes };
+    },
+    remove: async (key) => {
+      await database.remove(key);
+      await database.flushed;
     },
     list: (parent) =>
       Array.from(database.getKeys({ start: `${parent}/`, end: `${parent}0` }), (key) =>
@@ -202,6 +244,7 @@ async function openSqlite({ directory, cacheBytes }: EngineOptions): Promise<Eng
   const database = connect();
   database.exec('CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID');
   const put = database.prepare('INSERT OR REPLACE INTO files VALUES (?, ?)');
+  const remove = database.prepare('DELETE FROM files WHERE path = ?');
   const get = database.prepare('SELECT value FROM files WHERE path = ?').pluck();
   const all = database.prepare('SELECT path, value FROM files ORDER BY path');
   const list = database.prepare('SELECT path FROM files WHERE path >= ? AND path < ?').pluck();
@@ -213,6 +256,7 @@ async function openSqlite({ directory, cacheBytes }: EngineOptions): Promise<Eng
     },
     sync: async () => {},
     put: async (key, value) => put.run(key, value),
+    remove: async (key) => remove.run(key),
     get: (key) => get.get(key) as Uint8Array | undefined,
     scan: async () => {
       let [count, bytes] = [0, 0];
@@ -250,6 +294,7 @@ async function openSqlite({ directory, cacheBytes }: EngineOptions): Promise<Eng
 interface Level {
   open(): Promise<void>;
   put(key: string, value: Uint8Array, options?: object): Promise<void>;
+  del(key: string, options?: object): Promise<void>;
   getSync(key: string, options?: object): Uint8Array | undefined;
   batch(operations: object[], options?: object): Promise<void>;
   iterator(options?: object): AsyncIterable<[string, Uint8Array]> & {
@@ -279,6 +324,7 @@ async function openLevel({ directory, cacheBytes }: EngineOptions): Promise<Engi
     // The log of what was written before is synced with it.
     sync: () => database.put('~', new Uint8Array(), { sync: true }),
     put: (key, value) => database.put(key, value, { sync: true }),
+    remove: (key) => database.del(key, { sync: true }),
     get: (key) => database.getSync(key),
     scan: async () => {
       let [count, bytes] = [0, 0];
@@ -307,6 +353,36 @@ async function openLevel({ directory, cacheBytes }: EngineOptions): Promise<Engi
     // It has none but a copy by hand, which says nothing of the engine.
     backup: () => Promise.reject(new Error('it has no consistent backup')),
     fileBytes: () => diskBytes(path),
+    close: () => database.close(),
+  };
+}
+
+/** What is used of agentfs-sdk. */
+interface AgentFs {
+  readonly fs: {
+    writeFile(path: string, content: Buffer): Promise<void>;
+    readFile(path: string): Promise<Buffer>;
+    readdir(path: string): Promise<string[]>;
+    stat(path: string): Promise<object>;
+    unlink(path: string): Promise<void>;
+  };
+  close(): Promise<void>;
+}
+
+/** It is an ES module, which Node 20 does not load by `require`. */
+async function loadAgentFs(): Promise<{ open(options: object): Promise<AgentFs> }> {
+  const { AgentFS } = await import(pathToFileURL(require.resolve(AGENTFS)).href);
+  return AgentFS;
+}
+
+async function openAgentFs({ directory }: EngineOptions): Promise<FileStore> {
+  const database = await (await loadAgentFs()).open({ path: join(directory, 'agent.db') });
+  return {
+    put: (path, value) => database.fs.writeFile(path, value as Buffer),
+    get: (path) => database.fs.readFile(path),
+    list: (path) => database.fs.readdir(path),
+    stat: (path) => database.fs.stat(path),
+    remove: (path) => database.fs.unlink(path),
     close: () => database.close(),
   };
 }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { type Database, initialize, open } from '../src/index.ts';
 import { Random } from '../test/helpers/random.ts';
 import { type HistoryBench, OTHERWISE } from './history-bench.ts';
-import { quantile } from './measure.ts';
+import { KEEP_NOTHING, quantile } from './measure.ts';
 import { OWN } from './report.ts';
 import { SeededTree } from './seeded-tree.ts';
 
@@ -37,10 +37,7 @@ export async function measureCollection(bench: HistoryBench, pages: number): Pro
     .includes(true);
   if (!isRateWanted && !isLatencyWanted) return;
   const store = join(bench.place, 'store');
-  // Nothing is kept but what has a name.
-  const nothing = { keepHourly: 0, keepDaily: 0, keepWeekly: 0, keepMonthly: 0, keepYearly: 0 };
-  const settings = { keepWindowMs: 0, minRetentionMs: 0, ...nothing };
-  await initialize(store, { settings });
+  await initialize(store, { settings: KEEP_NOTHING });
   const database = await open(store);
   try {
     const garbage = new Garbage(database, bench, pages);

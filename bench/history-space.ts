@@ -8,7 +8,7 @@ import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { initialize, open } from '../src/index.ts';
 import { attempt, BORG, BTRFS, CP, type HistoryBench, RESTIC, RSYNC } from './history-bench.ts';
-import { CleanUp, diskBytes, isInstalled, run } from './measure.ts';
+import { CleanUp, diskBytes, isInstalled, KEEP_NOTHING, run } from './measure.ts';
 import { Borg, Btrfs, Restic } from './native-peers.ts';
 import { OWN } from './report.ts';
 import { SeededTree } from './seeded-tree.ts';
@@ -125,8 +125,7 @@ async function measureTree(bench: HistoryBench, title: string, tree: SeededTree)
 
 async function openOwn(place: string, tree: SeededTree) {
   const store = join(place, 'store');
-  const nothing = { keepHourly: 0, keepDaily: 0, keepWeekly: 0, keepMonthly: 0, keepYearly: 0 };
-  await initialize(store, { settings: { keepWindowMs: 0, minRetentionMs: 0, ...nothing } });
+  await initialize(store, { settings: KEEP_NOTHING });
   const database = await open(store);
   await tree.put(database, tree.all(), 0);
   await database.snapshots.create('first');

@@ -8,6 +8,17 @@ import { fileURLToPath } from 'node:url';
 const PROGRAM_TIMEOUT_MS = 1_800_000;
 const OUTPUT_MAX = 64 * 1024 * 1024;
 
+/** Settings of a store that keeps nothing of the past but what has a name or is open. */
+export const KEEP_NOTHING = {
+  keepWindowMs: 0,
+  minRetentionMs: 0,
+  keepHourly: 0,
+  keepDaily: 0,
+  keepWeekly: 0,
+  keepMonthly: 0,
+  keepYearly: 0,
+} as const;
+
 export interface RunOptions {
   /** Whether what it prints is thrown away, as it is written. Default: no, it is returned. */
   readonly quiet?: boolean;

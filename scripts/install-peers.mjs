@@ -26,9 +26,12 @@ function fillCache(directory) {
   mkdirSync(directory, { recursive: true });
   const manifest = { name: 'npm-ci', private: true, dependencies: NPM_CI_DEPENDENCIES };
   writeFileSync(join(directory, 'package.json'), JSON.stringify(manifest));
-  const words = [...QUIET, '--ignore-scripts', '--omit-lockfile-registry-resolved', '--cache', 'cache'];
-  const left = npm(directory, 'install', ...words) ? join(directory, 'node_modules') : directory;
-  rmSync(left, { recursive: true, force: true });
+  const words = [...QUIET, '--ignore-scripts', '--cache', 'cache'];
+  // `npm ci` asks for other documents than `npm install`: those for a lock file that names no registry.
+  const isFilled =
+    npm(directory, 'install', '--package-lock-only', '--omit-lockfile-registry-resolved', ...words) &&
+    npm(directory, 'ci', ...words);
+  rmSync(isFilled ? join(directory, 'node_modules') : directory, { recursive: true, force: true });
 }
 
 /** @param {string} directory @param {string[]} words @returns {boolean} whether it went well */
