@@ -13,9 +13,11 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { copySourceTree } from '../scripts/source-tree.ts';
 import { findProgram } from '../test/programs/harness.ts';
 import { CleanUp, dropCaches, isInstalled, lsnfs, residentMaximum, run, settle } from './measure.ts';
 import { OWN, Report, type Row } from './report.ts';
+import { workloadSizes } from './workload-sizes.ts';
 
 const NATIVE = 'native';
 const BINDFS = 'bindfs';
@@ -52,6 +54,13 @@ const rounds = given.quick ? 1 : Number(given.rounds);
 if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds takes a whole number from 1 on');
 const systems = given.systems.split(',');
 
+/** What --quick does of each workload. */
+const QUICK_SHARE = 0.2;
+const share = given.quick ? QUICK_SHARE : 1;
+const sizes = workloadSizes(share);
+const count = (number: number): string => number.toLocaleString('en');
+const large = sizes.largeMib % 1024 === 0 ? `${sizes.largeMib / 1024} GB` : `${sizes.largeMib} MB`;
+
 const base = fs.mkdtempSync(join(tmpdir(), 'lsnfs-bench-mount-'));
 const archive = join(base, 'tree.tar');
 const origin = join(base, 'origin.git');
@@ -66,7 +75,12 @@ const fio = (kind: string, block: string, jobs: number, sync: boolean): string =
   `--rw=${kind} --bs=${block} --numjobs=${jobs}${sync ? ' --fdatasync=1' : ''}`;
 
 const ROWS: readonly MountRow[] = [
-  { title: 'create 5,000 files of 1 KB', workload: 'create', unit: 'ms', target: atLeastBindfs },
+  {
+    title: `create ${count(sizes.smallFiles)} files of 1 KB`,
+    workload: 'create',
+    unit: 'ms',
+    target: atLeastBindfs,
+  },
   { title: 'stat of them, warm', workload: 'stat', unit: 'ms' },
   { title: 'stat of them, cold', workload: 'stat', unit: 'ms', cold: true, target: atLeastBindfs },
   {
@@ -105,10 +119,20 @@ const ROWS: readonly MountRow[] = [
   { title: 'git clone', workload: 'clone', argument: origin, unit: 'ms', needs: ['git'], slow: true },
   { title: 'git status', workload: 'status', unit: 'ms', needs: ['git'], slow: true },
   { title: 'git status, cold', workload: 'status', unit: 'ms', cold: true, needs: ['git'], slow: true },
-  { title: '20,000 appends of 100 bytes', workload: 'append', unit: 'ms', target: { ratio: 5, of: BINDFS } },
-  { title: '1 GB written, with fsync', workload: 'write', unit: 'ms', target: { ratio: 0.8, of: NATIVE } },
-  { title: '1 GB read, cold', workload: 'read', unit: 'ms', cold: true },
-  { title: '1 GB read, warm', workload: 'read', unit: 'ms', target: { ratio: 0.8, of: NATIVE } },
+  {
+    title: `${count(sizes.appends)} appends of 100 bytes`,
+    workload: 'append',
+    unit: 'ms',
+    target: { ratio: 5, of: BINDFS },
+  },
+  {
+    title: `${large} written, with fsync`,
+    workload: 'write',
+    unit: 'ms',
+    target: { ratio: 0.8, of: NATIVE },
+  },
+  { title: `${large} read, cold`, workload: 'read', unit: 'ms', cold: true },
+  { title: `${large} read, warm`, workload: 'read', unit: 'ms', target: { ratio: 0.8, of: NATIVE } },
   ...(['4k', '8k'] as const).flatMap((block): MountRow[] => {
     const row = (title: string, argument: string, more: Partial<MountRow> = {}): MountRow => ({
       title: `fio ${block} ${title}`,
@@ -140,7 +164,12 @@ const ROWS: readonly MountRow[] = [
       ...(processes === 16 && { target: atLeastBindfs }),
     }),
   ),
-  { title: '2,000 inserts by sqlite3, WAL, FULL', workload: 'sqlite', unit: 'ms', needs: ['sqlite3'] },
+  {
+    title: `${count(sizes.inserts)} inserts by sqlite3, WAL, FULL`,
+    workload: 'sqlite',
+    unit: 'ms',
+    needs: ['sqlite3'],
+  },
   ...(['readwrite', 'select'] as const).map(
     (figure): MountRow => ({
       title: `pgbench, 4 clients, ${figure === 'select' ? 'select only' : 'read and write'}`,
@@ -243,8 +272,8 @@ function measure(system: string, directory: string): void {
       if (found === undefined) {
         settle(base);
         if (row.cold === true) dropCaches();
-        const output = run(process.execPath, [join(here, 'workloads.js'), workload, directory, argument]);
-        found = JSON.parse(output) as Record<string, number>;
+        const words = [join(here, 'workloads.js'), workload, directory, String(share), argument];
+        found = JSON.parse(run(process.execPath, words)) as Record<string, number>;
         figures.set(key, found);
       }
       const value = found[row.figure ?? 'ms'];
@@ -270,9 +299,11 @@ const BEFORE: Readonly<Record<string, readonly string[]>> = {
   read: ['write'],
 };
 
+const NEEDS_ARCHIVE = ['untar', 'find', 'grep', 'remove', 'clone', 'status'];
+
 try {
   fs.chmodSync(base, 0o755);
-  run('tar', ['-cf', archive, '-C', join(root, 'node_modules'), '.']);
+  if (shown.some(({ workload }) => NEEDS_ARCHIVE.includes(workload))) makeArchive();
   if (shown.some(({ workload }) => workload === 'clone' || workload === 'status')) makeRepository();
   for (let round = 0; round < rounds; round++) {
     for (const system of systems) {
@@ -298,6 +329,14 @@ try {
   cleanUp.run();
 }
 
+/** The project's dependencies, or, in short, some of them. */
+function makeArchive(): void {
+  const dependencies = join(root, 'node_modules');
+  const part = join(base, 'part');
+  if (given.quick) copySourceTree(dependencies, part);
+  run('tar', ['-cf', archive, '-C', given.quick ? part : dependencies, '.']);
+}
+
 /** A repository with the files of node_modules as its only commit. */
 function makeRepository(): void {
   const work = join(base, 'work');
@@ -317,7 +356,7 @@ report.conclude({
     `Median (least–most) of ${rounds} rounds, the systems in turn; ": PEER" is how many times lsnfs is better`,
     `Resident memory of the daemon at most: ${Math.round(residentMib)} MiB`,
   ],
-  facts: { rounds, residentMib },
+  facts: { rounds, share, residentMib },
   json: given.json,
   compare: given.compare,
 });

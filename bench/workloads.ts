@@ -1,19 +1,18 @@
 /**
- * The workloads of the mount benchmark, each in a process of its own: `node workloads.js NAME DIRECTORY [ARGUMENT]`
- * works in the directory and prints its figures by name, as JSON.
+ * The workloads of the mount benchmark, each in a process of its own: `node workloads.js NAME DIRECTORY SHARE [ARGUMENT]`
+ * works in the directory, as much as that part of the full sizes, and prints its figures by name, as JSON.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { noise, quantile } from './measure.ts';
+import { workloadSizes } from './workload-sizes.ts';
 
 const MIB = 1024 * 1024;
-/** How long the processes of `fsyncs`, and each of fio's jobs, work. */
-const SYNC_MS = 2000;
-const FIO_SECONDS = 3;
-const PGBENCH_SECONDS = 5;
-const SMALL_FILES = 5000;
+
+const [name, directory, share, argument] = process.argv.slice(2);
+const sizes = workloadSizes(Number(share));
 
 /** Of statx (linux/stat.h, linux/fcntl.h). */
 const STATX_BYTES = 256;
@@ -78,18 +77,18 @@ async function together(processes: number, words: (child: number) => readonly st
   return counts.reduce((sum, count) => sum + count, 0);
 }
 
-/** Input and output operations a second of fio jobs on a file of 256 MiB. */
+/** Input and output operations a second of fio jobs on one file. */
 function fio(directory: string, words: string): Figures {
   const output = execFileSync(
     'fio',
     [
       '--name=bench',
       `--filename=${join(directory, 'fio')}`,
-      '--size=256m',
+      `--size=${sizes.fioMib}m`,
       '--ioengine=psync',
       '--group_reporting',
       '--time_based',
-      `--runtime=${FIO_SECONDS}`,
+      `--runtime=${sizes.fioMs}ms`,
       '--randseed=1',
       '--output-format=json',
       ...words.split(' '),
@@ -116,7 +115,7 @@ function pgbench(directory: string, argument: string): Figures {
     const tps = (words: string): number => {
       const output = execFileSync(
         'bash',
-        ['-c', `${as} ${programs}/pgbench -c 4 -j 2 -T ${PGBENCH_SECONDS} ${words}`],
+        ['-c', `${as} ${programs}/pgbench -c 4 -j 2 -T ${Math.ceil(sizes.pgbenchMs / 1000)} ${words}`],
         {
           encoding: 'utf8',
         },
@@ -134,35 +133,35 @@ const workloads: Record<string, (directory: string, argument: string) => Figures
     const content = freshNoise(1024);
     fs.mkdirSync(join(directory, 'files'));
     return milliseconds(() => {
-      for (let i = 0; i < SMALL_FILES; i++) {
+      for (let i = 0; i < sizes.smallFiles; i++) {
         const file = fs.openSync(smallFile(directory, i), 'wx');
         fs.writeSync(file, content);
         fs.closeSync(file);
       }
     });
   },
-  stat: timed(`cd files; seq -f file-%.0f 0 ${SMALL_FILES - 1} | xargs stat -c %s > /dev/null`),
+  stat: timed(`cd files; seq -f file-%.0f 0 ${sizes.smallFiles - 1} | xargs stat -c %s > /dev/null`),
   /** Node asks for the time of birth, too, which is a request more. */
   nodeStat(directory) {
     return milliseconds(() => {
-      for (let i = 0; i < SMALL_FILES; i++) fs.statSync(smallFile(directory, i));
+      for (let i = 0; i < sizes.smallFiles; i++) fs.statSync(smallFile(directory, i));
     });
   },
   readSmall(directory) {
     return milliseconds(() => {
-      for (let i = 0; i < SMALL_FILES; i++) fs.readFileSync(smallFile(directory, i));
+      for (let i = 0; i < sizes.smallFiles; i++) fs.readFileSync(smallFile(directory, i));
     });
   },
   removeSmall(directory) {
     return milliseconds(() => {
-      for (let i = 0; i < SMALL_FILES; i++) fs.unlinkSync(smallFile(directory, i));
+      for (let i = 0; i < sizes.smallFiles; i++) fs.unlinkSync(smallFile(directory, i));
       fs.rmdirSync(join(directory, 'files'));
     });
   },
   /** What a request costs: names that are not there, each another one, which no cache can know. */
   lookups(directory) {
     const times: number[] = [];
-    for (let i = 0; i < 20_000; i++) {
+    for (let i = 0; i < sizes.requests; i++) {
       const start = process.hrtime.bigint();
       fs.statSync(join(directory, `no-${process.pid}-${i}`), { throwIfNoEntry: false });
       times.push(Number(process.hrtime.bigint() - start) / 1e6);
@@ -182,7 +181,7 @@ const workloads: Record<string, (directory: string, argument: string) => Figures
     const file = fs.openSync(path, 'r');
     const result = Buffer.alloc(STATX_BYTES);
     const times: number[] = [];
-    for (let i = 0; i < 20_000; i++) {
+    for (let i = 0; i < sizes.requests; i++) {
       const start = process.hrtime.bigint();
       const status = statx(file, '', AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, result);
       times.push(Number(process.hrtime.bigint() - start) / 1e6);
@@ -203,13 +202,13 @@ const workloads: Record<string, (directory: string, argument: string) => Figures
   status: timed('git -C repository status --porcelain'),
   sqlite: timed(
     `{ echo "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT);"
-     for i in $(seq 2000); do echo "INSERT INTO t (b) VALUES (hex(randomblob(100)));"; done; } | sqlite3 sqlite.db > /dev/null`,
+     for i in $(seq ${sizes.inserts}); do echo "INSERT INTO t (b) VALUES (hex(randomblob(100)));"; done; } | sqlite3 sqlite.db > /dev/null`,
   ),
   append(directory) {
     const line = freshNoise(100);
     const file = fs.openSync(join(directory, 'log'), 'a');
     const time = milliseconds(() => {
-      for (let i = 0; i < 20_000; i++) fs.writeSync(file, line);
+      for (let i = 0; i < sizes.appends; i++) fs.writeSync(file, line);
     });
     fs.closeSync(file);
     return time;
@@ -218,7 +217,7 @@ const workloads: Record<string, (directory: string, argument: string) => Figures
     const content = freshNoise(MIB);
     const file = fs.openSync(join(directory, 'large'), 'w');
     const time = milliseconds(() => {
-      for (let i = 0; i < 1024; i++) fs.writeSync(file, content);
+      for (let i = 0; i < sizes.largeMib; i++) fs.writeSync(file, content);
       fs.fsyncSync(file);
     });
     fs.closeSync(file);
@@ -240,7 +239,7 @@ const workloads: Record<string, (directory: string, argument: string) => Figures
     const content = freshNoise(4096);
     const file = fs.openSync(join(directory, `sync-${name}`), 'w');
     let count = 0;
-    const end = performance.now() + SYNC_MS;
+    const end = performance.now() + sizes.syncMs;
     for (; performance.now() < end; count++) {
       fs.writeSync(file, content, 0, content.length, 0);
       fs.fsyncSync(file);
@@ -249,12 +248,11 @@ const workloads: Record<string, (directory: string, argument: string) => Figures
     return { count };
   },
   async fsyncs(directory, processes) {
-    const count = await together(Number(processes), (child) => ['syncer', directory, String(child)]);
-    return { rate: count / (SYNC_MS / 1000) };
+    const count = await together(Number(processes), (child) => ['syncer', directory, share!, String(child)]);
+    return { rate: count / (sizes.syncMs / 1000) };
   },
 };
 
-const [name, directory, argument] = process.argv.slice(2);
 if (name !== undefined && directory !== undefined) {
   const workload = workloads[name];
   if (workload === undefined) throw new Error(`there is no workload ${name}`);
