@@ -41,7 +41,7 @@ function readings(isQuick: boolean): Reading[] {
     // What lies behind a version differs from one when it is first read only.
     if (!isQuick) add('@lsn-N', true, `${program} below @lsn-N`, text, text);
   }
-  for (const isCold of [true, false])
+  for (const isCold of isQuick ? [] : [true, false])
     add('@snapshot', isCold, 'diff -r of live and @snapshot', LIVE_AND_PAST, PROGRAMS['diff -r']);
   return found;
 }

@@ -88,7 +88,7 @@ export async function measureSize(bench: HistoryBench, options: SizeOptions): Pr
   const counts = bench.isQuick ? QUICK_CHANGES : CHANGES;
   const megabytes = options.isFirst ? (bench.isQuick ? QUICK_UNSYNCED_MB : UNSYNCED_MB) : [];
   const titles = [
-    ...[NOTHING_DIRTY, UNSYNCED_FILES, ONE_DIRECTORY, ...Object.values(OPENING)],
+    ...[NOTHING_DIRTY, ...(bench.isQuick ? [] : [UNSYNCED_FILES, ONE_DIRECTORY]), ...Object.values(OPENING)],
     ...counts.flatMap((count) => [differenceOf(count), restoreOf(count)]),
     ...megabytes.map(dirtyOf),
   ];
@@ -120,7 +120,7 @@ export async function measureSize(bench: HistoryBench, options: SizeOptions): Pr
     say(`${files} files: measured`);
     await snapshots(size, megabytes);
     for (const count of counts) await changes(size, count);
-    await oneDirectory(size);
+    if (!bench.isQuick) await oneDirectory(size);
     await opening(size);
   } finally {
     await database.close();
@@ -157,7 +157,8 @@ async function snapshots(size: Size, unsynced: readonly number[]): Promise<void>
   const { tree, native, btrfs, seed, report } = size;
   await snapshot(size, NOTHING_DIRTY, tree, []);
   beyondSync(size);
-  if (tree.files >= UNSYNCED) await snapshot(size, UNSYNCED_FILES, tree, tree.draw(UNSYNCED, 1));
+  if (!size.isQuick && tree.files >= UNSYNCED)
+    await snapshot(size, UNSYNCED_FILES, tree, tree.draw(UNSYNCED, 1));
   for (const megabytes of unsynced) {
     if (!report.isWanted(titled(dirtyOf(megabytes), tree.files))) continue;
     const files = Math.round((megabytes * 1e6) / UNSYNCED_FILE_BYTES);
