@@ -43,8 +43,8 @@ export interface SizeOptions {
   readonly files: number;
   /** Whether it is the first of several. */
   readonly isFirst: boolean;
-  /** Whether peers that take minutes are measured, too. */
-  readonly arePeersAll: boolean;
+  /** 'quick': none that takes minutes. */
+  readonly peers: 'all' | 'quick' | 'none';
 }
 
 /** What all rows of one size work on. */
@@ -94,7 +94,8 @@ export async function measureSize(bench: HistoryBench, options: SizeOptions): Pr
   ];
   if (!titles.some((title) => report.isWanted(titled(title, files)))) return;
   const tree = new SeededTree(files, seed);
-  const slow = files >= LARGE_FILES && !options.arePeersAll ? LARGE_REASON : undefined;
+  const none = options.peers === 'none' ? 'left out (--peers none)' : undefined;
+  const slow = none ?? (files >= LARGE_FILES && options.peers === 'quick' ? LARGE_REASON : undefined);
   say(`${files} files: the store`);
   await initialize(join(place, 'store'));
   const database = await open(join(place, 'store'));
@@ -103,7 +104,7 @@ export async function measureSize(bench: HistoryBench, options: SizeOptions): Pr
     await database.snapshots.create('first');
     say(`${files} files: what is beside it`);
     const native = attempt(
-      isInstalled('rsync') ? undefined : 'rsync is not installed',
+      none ?? (isInstalled('rsync') ? undefined : 'rsync is not installed'),
       () => new NativeTrees(place, tree),
     );
     const repository = (Kind: typeof Restic | typeof Borg): Repository | string =>
@@ -114,7 +115,7 @@ export async function measureSize(bench: HistoryBench, options: SizeOptions): Pr
         return made;
       });
     const repositories = { [RESTIC]: repository(Restic), [BORG]: repository(Borg) };
-    const btrfs = attempt(Btrfs.whyNot(), () => new Btrfs(place, tree, cleanUp));
+    const btrfs = attempt(none ?? Btrfs.whyNot(), () => new Btrfs(place, tree, cleanUp));
     const peerRounds = slow !== undefined ? 1 : bench.rounds;
     const size: Size = { ...bench, tree, database, first, native, repositories, btrfs, peerRounds, slow };
     say(`${files} files: measured`);

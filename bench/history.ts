@@ -1,6 +1,6 @@
 /**
  * Time travel beside what a user would do today on the same files:
- * `npm run bench:history -- [--sizes 1000,100000,1000000] [--rounds 5] [--quick] [--only REGEX] [--peers all] [--json FILE]
+ * `npm run bench:history -- [--sizes 1000,100000,1000000] [--rounds 5] [--quick] [--only REGEX] [--peers all|none] [--json FILE]
  * [--compare FILE] [--seed N] [--gc-pages 200000]`.
  *
  * lsnfs is measured in process, through the API, on a store in a temporary directory, and where programs read below `@…`
@@ -49,7 +49,9 @@ for (const files of sizes) {
 const rounds = wholeNumber('--rounds', given.rounds ?? (isQuick ? '1' : '5'));
 const seed = wholeNumber('--seed', given.seed);
 const collectedPages = wholeNumber('--gc-pages', given['gc-pages'] ?? (isQuick ? '10000' : '200000'));
-if (given.peers !== 'all' && given.peers !== 'quick') throw new Error('--peers is all or quick');
+const { peers } = given;
+if (peers !== 'all' && peers !== 'quick' && peers !== 'none')
+  throw new Error('--peers is all, quick or none');
 
 function wholeNumber(option: string, text: string): number {
   const value = Number(text);
@@ -92,7 +94,7 @@ setTimeout(() => giveUp('the run takes too long'), RUN_TIMEOUT_MS).unref();
 
 try {
   for (const files of sizes) {
-    const size = { files, isFirst: files === sizes[0], arePeersAll: given.peers === 'all' };
+    const size = { files, isFirst: files === sizes[0], peers } as const;
     await part(`files-${files}`, (bench) => measureSize(bench, size));
   }
   compareSizes(report, Math.min(...sizes), Math.max(...sizes));
@@ -106,7 +108,7 @@ try {
 report.conclude({
   notes: [
     `Files on ${fileSystem}; seed ${seed}; median (least–most) of ${rounds} rounds, in turn; ": PEER" is how many times lsnfs is better`,
-    `Peers of ${LARGE_FILES.toLocaleString('en')} files and more: ${given.peers === 'all' ? 'all' : 'once, without cp, restic and borg'}`,
+    `Peers of ${LARGE_FILES.toLocaleString('en')} files and more: ${peers === 'quick' ? 'once, without cp, restic and borg' : peers}`,
     'cp: cp -a and sync -f, diff -rq, readdir of a copy. rsync: -a --delete from a copy and sync -f, -an --delete, --link-dest. btrfs, on a loop device: subvolume snapshot and sync, send --no-data, a snapshot in its place and sync. restic and borg: backup, diff, restore elsewhere and sync -f, ls',
   ],
   facts: { seed, rounds, sizes },
