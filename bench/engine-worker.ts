@@ -273,8 +273,7 @@ if (wanted.has(ENGINE_ROWS.getCold)) {
 
 if (wanted.has(ENGINE_ROWS.space) || wanted.has(ENGINE_ROWS.pinned)) {
   engine = await openEngine(name, { directory: place('main'), cacheBytes, keepsNothing: true });
-  // What is kept of the past before is none of this.
-  await engine.pinnedBytes?.();
+  await engine.compact?.();
   let [grown, pinned] = [Number.NaN, Number.NaN];
   await row(ENGINE_ROWS.space, async () => {
     const before = engine.fileBytes();

@@ -55,6 +55,8 @@ export interface Engine extends FileStore {
   fileBytes(): number;
   /** Writes to its files what it still holds back although it is on stable storage, in a log. */
   rest?(): Promise<void>;
+  /** Takes free space out of its files, so that what they grow by can be told. */
+  compact?(): Promise<void>;
   /** Bytes of what only its readers hold, if it can tell. */
   pinnedBytes?(): Promise<number>;
 }
@@ -142,10 +144,14 @@ async function openLsnfs({ directory, cacheBytes, keepsNothing }: EngineOptions)
     backup: async (number) => {
       await database.snapshots.create(`backup-${number}`);
     },
-    fileBytes: () => diskBytes(store),
+    // Without the log, which is bounded and may have been longer before.
+    fileBytes: () => fs.statSync(join(store, 'data')).blocks * 512,
     rest: () => database.store.checkpoint(),
+    compact: async () => {
+      await database.collections.start(true).done;
+      await database.compactions.start(true).done;
+    },
     pinnedBytes: async () => {
-      await database.store.checkpoint();
       // Pages of versions that nobody keeps come free first.
       await database.collections.start(true).done;
       await database.store.checkpoint();

@@ -6,7 +6,7 @@ import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { copySourceTree } from '../scripts/source-tree.ts';
 import { type HistoryBench, OTHERWISE } from './history-bench.ts';
-import { dropCaches, lsnfs, run } from './measure.ts';
+import { dropCaches, lsnfs, run, whyNotDropCaches } from './measure.ts';
 import { OWN, type Row } from './report.ts';
 import type { Work } from './turns.ts';
 
@@ -79,7 +79,9 @@ export async function measureReading(bench: HistoryBench): Promise<void> {
   fs.writeFileSync(join(other, 'last'), 'a little');
   const names = { '@snapshot': '@measured', '@lsn-N': `@lsn-${lsn}` } as const;
   for (const { row, state, isCold, past, live } of wanted) {
-    const work = (program: string, root: string): Work => {
+    const work = (program: string, root: string): Work | string => {
+      const whyNot = isCold ? whyNotDropCaches() : undefined;
+      if (whyNot !== undefined) return whyNot;
       const text = program.replaceAll('DIRECTORY', root);
       const once = () => run('bash', ['-euo', 'pipefail', '-c', `{ ${text}; } || [ $? = 1 ]`], { directory });
       return { before: isCold ? dropCaches : once, run: once };
@@ -88,6 +90,6 @@ export async function measureReading(bench: HistoryBench): Promise<void> {
   }
   report.remark(
     wanted[0]!.row.title,
-    `this and the next on a mount, a tree of ${files} files, part of node_modules; @snapshot is a version, @lsn-N lies ${BEHIND.toLocaleString('en')} transactions behind one`,
+    `this and the next on a mount, a tree of ${files} files, part of node_modules; @snapshot is a version, @lsn-N lies up to ${BEHIND.toLocaleString('en')} transactions behind one`,
   );
 }

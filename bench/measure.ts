@@ -53,6 +53,11 @@ export function lsnfs(...args: string[]): string {
   return run(process.execPath, [fileURLToPath(new URL('../bundle/lsnfs.js', import.meta.url)), ...args]);
 }
 
+/** Why caches cannot be dropped, or undefined. */
+export function whyNotDropCaches(): string | undefined {
+  return process.getuid?.() === 0 ? undefined : 'dropping caches needs root';
+}
+
 /** Forgets what the kernel has in its caches. @throws Error for who is not root */
 export function dropCaches(): void {
   fs.writeFileSync('/proc/sys/vm/drop_caches', '3');

@@ -15,7 +15,16 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { copySourceTree } from '../scripts/source-tree.ts';
 import { findProgram } from '../test/programs/harness.ts';
-import { CleanUp, dropCaches, isInstalled, lsnfs, residentMaximum, run, settle } from './measure.ts';
+import {
+  CleanUp,
+  dropCaches,
+  isInstalled,
+  lsnfs,
+  residentMaximum,
+  run,
+  settle,
+  whyNotDropCaches,
+} from './measure.ts';
 import { OWN, Report, type Row } from './report.ts';
 import { workloadSizes } from './workload-sizes.ts';
 
@@ -263,7 +272,8 @@ function measure(system: string, directory: string): void {
     const { workload, argument = '', title } = row;
     if (!needed.has(workload)) continue;
     const missing = row.needs?.find((program) => !isInstalled(program));
-    const whyNot = missing === undefined ? row.whyNot : `${missing} is not installed`;
+    const notCold = row.cold === true ? whyNotDropCaches() : undefined;
+    const whyNot = missing === undefined ? (row.whyNot ?? notCold) : `${missing} is not installed`;
     if (whyNot !== undefined) {
       report.miss(title, system, whyNot);
       continue;
