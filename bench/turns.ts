@@ -29,23 +29,28 @@ export class Turns {
   }
 
   /**
-   * Measures a row, if it is wanted, in milliseconds. A peer that fails is said to have; lsnfs must not. `peerRounds`: peers
-   * are in the first rounds only. `remark`: what there is to know of it afterwards.
+   * Measures a row, if it is wanted, in milliseconds. Every other round goes backwards, so that nobody always finds what another
+   * has left in caches. A peer that fails is said to have; lsnfs must not. `peerRounds`: peers are in the first rounds only.
+   * `remark`: what there is to know of it afterwards.
    */
   async measure(
     row: Omit<Row, 'unit'>,
     works: Works,
-    {
-      peerRounds = this.rounds,
-      remark,
-    }: { readonly peerRounds?: number; readonly remark?: () => string } = {},
+    options: {
+      readonly rounds?: number;
+      readonly peerRounds?: number;
+      readonly remark?: () => string;
+    } = {},
   ): Promise<void> {
     const { title } = row;
-    const { report, rounds } = this;
+    const { report } = this;
+    const { rounds = this.rounds, peerRounds = rounds, remark } = options;
+    const forwards = Object.entries(works);
+    const backwards = [...forwards].reverse();
     if (!report.declare({ ...row, unit: 'ms' })) return;
     const failed = new Set<string>();
     for (let round = 0; round < rounds; round++) {
-      for (const [system, work] of Object.entries(works)) {
+      for (const [system, work] of round % 2 === 0 ? forwards : backwards) {
         if (failed.has(system) || (system !== OWN && round >= peerRounds)) continue;
         try {
           if (typeof work === 'string') throw new Error(work);
