@@ -126,21 +126,21 @@ async function smallFiles(): Promise<void> {
   const parents = Array.from({ length: paths.length / DIRECTORY_FILES }, (_, i) =>
     directoryOf(i * DIRECTORY_FILES),
   );
-  /** How many a second. */
-  const each = (
+  /** How many a second. Whether it is wanted or not: what is written is asked for later. */
+  const each = async (
     title: EngineRow,
     items: readonly string[],
     work: (item: string, i: number) => unknown,
-  ): Promise<void> =>
-    row(title, async () => {
-      const took = await seconds(async () => {
-        for (const [i, item] of items.entries()) {
-          const done = work(item, i);
-          if (done instanceof Promise) await done;
-        }
-      });
-      return items.length / took;
-    });
+  ): Promise<void> => {
+    const rate = seconds(async () => {
+      for (const [i, item] of items.entries()) {
+        const done = work(item, i);
+        if (done instanceof Promise) await done;
+      }
+    }).then((took) => items.length / took);
+    await rate.catch(() => undefined);
+    await row(title, () => rate);
+  };
   await each(ENGINE_ROWS.fileWrite, paths, (path, i) => store.put(path, contentOf(i, 0)));
   await each(ENGINE_ROWS.fileStat, paths, (path) => {
     if (store.stat === undefined) throw new Error('it keeps no attributes');
@@ -164,6 +164,10 @@ if (wanted.has(ENGINE_ROWS.loadSorted)) {
   await engine.close();
   fs.rmSync(place('sorted'), { recursive: true });
 }
+
+// The rest works on one engine that is full.
+const apart: readonly string[] = [ENGINE_ROWS.loadSorted, ...SMALL_FILE_ROWS];
+if (options.rows.every((title) => apart.includes(title))) process.exit();
 
 let engine = await openEngine(name, { directory: place('main'), cacheBytes });
 const loaded = entries / (await load(engine, shuffled(entries)));

@@ -73,7 +73,7 @@ const base = fs.mkdtempSync(join(tmpdir(), 'lsnfs-bench-engine-'));
 cleanUp.add(() => fs.rmSync(base, { recursive: true, force: true }));
 
 try {
-  for (let round = 0; round < rounds; round++) {
+  for (let round = 0; rows.length > 0 && round < rounds; round++) {
     for (const engine of systems) {
       const missing = await whyNotEngine(engine);
       const directory = join(base, `${engine}-${round}`);

@@ -317,7 +317,7 @@ try {
   fs.chmodSync(base, 0o755);
   if (shown.some(({ workload }) => NEEDS_ARCHIVE.includes(workload))) makeArchive();
   if (shown.some(({ workload }) => workload === 'clone' || workload === 'status')) makeRepository();
-  for (let round = 0; round < rounds; round++) {
+  for (let round = 0; shown.length > 0 && round < rounds; round++) {
     for (const system of systems) {
       const directory = join(base, system);
       fs.mkdirSync(directory);

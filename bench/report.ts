@@ -124,21 +124,27 @@ export class Report {
   }
 
   private markdown(): string {
-    const head = ['', 'target', ...this.peers.map((peer) => `: ${peer}`), ...this.systems, 'unit'];
+    const hasValue = (system: string): boolean =>
+      this.rows.some(({ title }) => this.values(title, system).length > 0);
+    const systems = this.systems.filter(hasValue);
+    const peers = this.peers.filter(hasValue);
+    const head = ['', 'target', ...peers.map((peer) => `: ${peer}`), ...systems, 'unit'];
     const lines = [head, head.map((_, column) => (column === 0 ? '---' : '---:'))];
     /** The rows of each system and reason. */
     const reasons = new Map<string, string[]>();
     for (const row of this.rows) {
-      const cells = this.systems.map((system) => {
-        const { values, missing } = this.cell(row.title, system);
-        if (missing !== undefined) {
-          const reason = `${system}: ${missing}`;
-          reasons.set(reason, [...(reasons.get(reason) ?? []), row.title]);
-        }
+      for (const system of this.systems) {
+        const { missing } = this.cell(row.title, system);
+        if (missing === undefined) continue;
+        const reason = `${system}: ${missing}`;
+        reasons.set(reason, [...(reasons.get(reason) ?? []), row.title]);
+      }
+      const cells = systems.map((system) => {
+        const values = this.values(row.title, system);
         return values.length === 0 ? '–' : figure(values);
       });
       if (cells.every((cell) => cell === '–')) continue;
-      const ratios = this.peers.map((peer) => {
+      const ratios = peers.map((peer) => {
         const ratio = this.ratio(row, peer);
         return ratio === undefined ? '–' : significant(ratio);
       });
