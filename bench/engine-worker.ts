@@ -123,9 +123,7 @@ const place = (name: string): string => join(options.directory, name);
 async function smallFiles(): Promise<void> {
   const store = await openFileStore(options.engine, { directory: place('small'), cacheBytes });
   const paths = Array.from({ length: many(2000) }, (_, i) => pathOf(i));
-  const parents = Array.from({ length: paths.length / DIRECTORY_FILES }, (_, i) =>
-    directoryOf(i * DIRECTORY_FILES),
-  );
+  const parents = paths.map((_, i) => directoryOf(i));
   /** How many a second. Whether it is wanted or not: what is written is asked for later. */
   const each = async (
     title: EngineRow,
