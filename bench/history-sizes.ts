@@ -23,7 +23,9 @@ import { OWN, type Report } from './report.ts';
 import { FILES_PER_DIRECTORY, SeededTree } from './seeded-tree.ts';
 import type { Work, Works } from './turns.ts';
 
-/** From that many files on cp, restic and borg take minutes, and the other peers are measured once. */
+/** From that many files on peers are measured once … */
+export const MANY_FILES = 50_000;
+/** … and cp, restic and borg, which take minutes, not at all. */
 export const LARGE_FILES = 500_000;
 const LARGE_REASON = 'left out: takes minutes (--peers all)';
 const CHANGES = [10, 100, 1000, 10_000];
@@ -116,7 +118,7 @@ export async function measureSize(bench: HistoryBench, options: SizeOptions): Pr
       });
     const repositories = { [RESTIC]: repository(Restic), [BORG]: repository(Borg) };
     const btrfs = attempt(none ?? Btrfs.whyNot(), () => new Btrfs(place, tree, cleanUp));
-    const peerRounds = slow !== undefined ? 1 : bench.rounds;
+    const peerRounds = files >= MANY_FILES ? 1 : bench.rounds;
     const size: Size = { ...bench, tree, database, first, native, repositories, btrfs, peerRounds, slow };
     say(`${files} files: measured`);
     await snapshots(size, megabytes);

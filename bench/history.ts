@@ -1,6 +1,6 @@
 /**
  * Time travel beside what a user would do today on the same files:
- * `npm run bench:history -- [--sizes 1000,100000,1000000] [--rounds 5] [--quick] [--only REGEX] [--peers all|none] [--json FILE]
+ * `npm run bench:history -- [--sizes 1000,100000,1000000] [--rounds 3] [--quick] [--only REGEX] [--peers all|none] [--json FILE]
  * [--compare FILE] [--seed N] [--gc-pages 200000]`.
  *
  * lsnfs is measured in process, through the API, on a store in a temporary directory, and where programs read below `@…`
@@ -15,7 +15,7 @@ import { parseArgs } from 'node:util';
 import { HISTORY_SYSTEMS, type HistoryBench, remove } from './history-bench.ts';
 import { measureCollection } from './history-collection.ts';
 import { measureReading } from './history-reading.ts';
-import { compareSizes, LARGE_FILES, measureSize } from './history-sizes.ts';
+import { compareSizes, LARGE_FILES, MANY_FILES, measureSize } from './history-sizes.ts';
 import { measureSpace } from './history-space.ts';
 import { CleanUp, run, settle } from './measure.ts';
 import { Report } from './report.ts';
@@ -46,7 +46,7 @@ for (const files of sizes) {
   if (files % FILES_PER_DIRECTORY !== 0)
     throw new Error(`--sizes: multiples of ${FILES_PER_DIRECTORY} files`);
 }
-const rounds = wholeNumber('--rounds', given.rounds ?? (isQuick ? '1' : '5'));
+const rounds = wholeNumber('--rounds', given.rounds ?? (isQuick ? '1' : '3'));
 const seed = wholeNumber('--seed', given.seed);
 const collectedPages = wholeNumber('--gc-pages', given['gc-pages'] ?? (isQuick ? '10000' : '200000'));
 const { peers } = given;
@@ -108,7 +108,7 @@ try {
 report.conclude({
   notes: [
     `Files on ${fileSystem}; seed ${seed}; median (least–most) of ${rounds} rounds, in turn; ": PEER" is how many times lsnfs is better`,
-    `Peers of ${LARGE_FILES.toLocaleString('en')} files and more: ${peers === 'quick' ? 'once, without cp, restic and borg' : peers}`,
+    `Peers of ${MANY_FILES.toLocaleString('en')} files and more: once; of ${LARGE_FILES.toLocaleString('en')} and more: ${peers === 'quick' ? 'without cp, restic and borg' : peers}`,
     'cp: cp -a and sync -f, diff -rq, readdir of a copy. rsync: -a --delete from a copy and sync -f, -an --delete, --link-dest. btrfs, on a loop device: subvolume snapshot and sync, send --no-data, a snapshot in its place and sync. restic and borg: backup, diff, restore elsewhere and sync -f, ls',
   ],
   facts: { seed, rounds, sizes },
