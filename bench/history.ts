@@ -107,11 +107,12 @@ try {
 
 report.conclude({
   notes: [
-    `Files on ${fileSystem}; seed ${seed}; median (least–most) of ${rounds} rounds, in turn; ": PEER" is how many times lsnfs is better`,
+    `Seed ${seed}; median (least–most) of ${rounds} rounds, in turn; ": PEER" is how many times lsnfs is better`,
     `Peers of ${MANY_FILES.toLocaleString('en')} files and more: once; of ${LARGE_FILES.toLocaleString('en')} and more: ${peers === 'quick' ? 'without cp, restic and borg' : peers}`,
     'cp: cp -a and sync -f, diff -rq, readdir of a copy. rsync: -a --delete from a copy and sync -f, -an --delete, --link-dest. btrfs, on a loop device: subvolume snapshot and sync, send --no-data, a snapshot in its place and sync. restic and borg: backup, diff, restore elsewhere and sync -f, ls',
   ],
   facts: { seed, rounds, sizes },
+  fileSystem,
   json: given.json,
   compare: given.compare,
 });

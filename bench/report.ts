@@ -36,6 +36,8 @@ interface Saved {
 export interface Conclusion {
   readonly notes: readonly string[];
   readonly facts: object;
+  /** What all was on. */
+  readonly fileSystem?: string;
   readonly json?: string | undefined;
   readonly compare?: string | undefined;
 }
@@ -196,12 +198,12 @@ export class Report {
   }
 
   /** Prints the table with what there is to know of it, writes the JSON and compares, as far as that is asked for. */
-  conclude({ notes, facts, json, compare }: Conclusion): void {
+  conclude({ notes, facts, fileSystem, json, compare }: Conclusion): void {
     const { loadBefore } = this;
     const load = `Load average before: ${loadBefore.map((x) => x.toFixed(1)).join(' ')}`;
-    const lines = [machine(), ...notes, load].map((line) => `- ${line}`);
+    const lines = [machine(fileSystem), ...notes, load].map((line) => `- ${line}`);
     process.stdout.write(`${this.markdown()}\n\n${lines.join('\n')}\n`);
-    const about = { machine: machine(), ...facts, loadBefore, loadAfter: loadavg() };
+    const about = { machine: machine(fileSystem), ...facts, loadBefore, loadAfter: loadavg() };
     if (json !== undefined) fs.writeFileSync(json, this.toJson(about));
     if (compare !== undefined) process.stdout.write(`\n${this.compareWith(compare)}\n`);
   }
@@ -246,8 +248,9 @@ function significant(value: number): string {
   return value >= 100 ? Math.round(value).toLocaleString('en') : String(Number(value.toPrecision(3)));
 }
 
-/** The machine, for the reader of a table. */
-function machine(): string {
+/** The machine, and a file system on it, for the reader of a table. */
+export function machine(fileSystem?: string): string {
   const models = cpus().map(({ model }) => model);
-  return `${models.length} × ${models[0] ?? 'unknown'}, ${Math.round(totalmem() / 2 ** 30)} GiB; Linux ${release()}; Node ${process.version}`;
+  const system = fileSystem === undefined ? release() : `${release()}, ${fileSystem}`;
+  return `${models.length} × ${models[0] ?? 'unknown'}, ${Math.round(totalmem() / 2 ** 30)} GiB; Linux ${system}; Node ${process.version}`;
 }
