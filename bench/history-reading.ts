@@ -40,6 +40,7 @@ function readings(isQuick: boolean): Reading[] {
     found.push({ row: { title, target: { ratio: 1, of: OTHERWISE } }, state, isCold, past, live });
   };
   for (const [program, text] of Object.entries(PROGRAMS)) {
+    if (isQuick && program === 'diff -r') continue;
     for (const isCold of [true, false]) add('@snapshot', isCold, `${program} below @snapshot`, text, text);
     // What lies behind a version differs from one when it is first read only.
     if (!isQuick) add('@lsn-N', true, `${program} below @lsn-N`, text, text);

@@ -64,7 +64,7 @@ if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds takes a w
 const systems = given.systems.split(',');
 
 /** What --quick does of each workload. */
-const QUICK_SHARE = 0.2;
+const QUICK_SHARE = 0.1;
 const share = given.quick ? QUICK_SHARE : 1;
 const sizes = workloadSizes(share);
 const count = (number: number): string => number.toLocaleString('en');
