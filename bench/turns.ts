@@ -69,6 +69,8 @@ export class Turns {
   private async milliseconds(work: Work, round: number): Promise<number> {
     await work.before?.(round);
     this.settle();
+    // Programs are run synchronously: only here somebody who wants to end it is heard.
+    await new Promise((resolve) => setImmediate(resolve));
     const start = performance.now();
     await work.run(round);
     const time = performance.now() - start;
