@@ -21,6 +21,9 @@ export interface Row {
 export const BEST = 'the best';
 export const OWN = 'lsnfs';
 
+/** Up to so many rows that a system is missing in are named. */
+const NAMED_ROWS = 5;
+
 interface Cell {
   readonly values: number[];
   /** Why there is no value. */
@@ -154,7 +157,10 @@ export class Report {
     }
     const table = lines.map((cells) => `| ${cells.join(' | ')} |`).join('\n');
     const remarks = Array.from(this.remarks, ([row, text]) => `- ${row}: ${text}`);
-    const missing = Array.from(reasons, ([reason, rows]) => `- ${oneLine(reason)} (${rows.join('; ')})`);
+    const missing = Array.from(reasons, ([reason, rows]) => {
+      const named = rows.length > NAMED_ROWS ? `${rows.length} rows` : rows.join('; ');
+      return `- ${oneLine(reason)} (${named})`;
+    });
     const lists = [
       ['To the rows:', ...remarks],
       ['Not measured:', ...missing],
