@@ -184,8 +184,8 @@ async function snapshot(size: Size, what: string, tree: SeededTree, dirty: reado
   const change = (directory: string): void => tree.write(directory, dirty, ++generation);
   const live = new Transaction(database.volume.live, false);
   const own: Work = {
-    before: async () => {
-      await rest(database);
+    before: () => rest(database),
+    dirty: () => {
       generation++;
       // As programs on a mount change files: each in an operation of its own, and nobody waits for the disk.
       for (const file of dirty) live.put(tree.pathOf(file), tree.content(file, generation));
@@ -193,11 +193,10 @@ async function snapshot(size: Size, what: string, tree: SeededTree, dirty: reado
     run: (round) => database.snapshots.create(`bench-${round}`),
     after: (round) => database.snapshots.delete(`bench-${round}`),
   };
-  // The peers' changes are written back before by `settle`, but for those of btrfs, whose snapshot does that.
   const works: Works = {
     [OWN]: own,
     [CP]: workOn(slow ?? native, ({ work }) => ({
-      before: () => change(work),
+      dirty: () => change(work),
       run: () => {
         run('cp', ['-a', work, copy]);
         settle(place);
@@ -205,16 +204,14 @@ async function snapshot(size: Size, what: string, tree: SeededTree, dirty: reado
       after: () => remove(copy),
     })),
     ...ofRepositories(size, (repository) => ({
-      before: () => {
+      dirty: () => {
         if (typeof native !== 'string') change(native.work);
       },
       run: () => repository.backup(),
     })),
     [BTRFS]: workOn(size.btrfs, (btrfs) => ({
-      before: () => {
-        btrfs.sync();
-        change(btrfs.subvolume);
-      },
+      before: () => btrfs.sync(),
+      dirty: () => change(btrfs.subvolume),
       run: () => {
         btrfs.snapshot('measured');
         btrfs.sync();

@@ -5,8 +5,10 @@
 import { OWN, type Report, type Row } from './report.ts';
 
 export interface Work {
-  /** Not measured. */
+  /** Not measured; what it writes is on disk before the rest. */
   readonly before?: (round: number) => unknown;
+  /** Not measured either; what it writes is left to `run` as it is. */
+  readonly dirty?: (round: number) => void;
   /** Measured until it resolves. */
   readonly run: (round: number) => unknown;
   /** Not measured. */
@@ -68,9 +70,10 @@ export class Turns {
 
   private async milliseconds(work: Work, round: number): Promise<number> {
     await work.before?.(round);
-    this.settle();
     // Programs are run synchronously: only here somebody who wants to end it is heard.
     await new Promise((resolve) => setImmediate(resolve));
+    this.settle();
+    work.dirty?.(round);
     const start = performance.now();
     await work.run(round);
     const time = performance.now() - start;
