@@ -55,14 +55,17 @@ function wholeNumber(option: string, text: string): number {
   throw new Error(`--${option}: ${text} is no whole number from 1 on`);
 }
 
-function isSystem(name: string): name is FileStoreName {
-  return ([...ENGINE_NAMES, AGENTFS] as string[]).includes(name);
+function systemNamed(name: string): FileStoreName {
+  const systems: readonly FileStoreName[] = [...ENGINE_NAMES, AGENTFS];
+  const system = systems.find((known) => known === name);
+  if (system === undefined) throw new Error(`--systems: there is no ${name}`);
+  return system;
 }
 
 const rounds = given.quick ? 1 : wholeNumber('rounds', given.rounds);
 const entries = wholeNumber('entries', given.entries ?? (given.quick ? '50000' : '200000'));
 const seed = wholeNumber('seed', given.seed);
-const systems = given.systems.split(',').filter(isSystem);
+const systems = given.systems.split(',').map(systemNamed);
 const share = given.quick ? 0.1 : 1;
 const report = new Report(systems, new RegExp(given.only));
 const rows = ROWS.filter((row) => report.declare(row));
