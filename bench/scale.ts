@@ -17,9 +17,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { CleanUp, median, residentMaximum, run } from './measure.ts';
+import { machine } from './report.ts';
 import type { StepLine, StepName, StepOptions } from './scale-worker.ts';
 import { FILES_PER_DIRECTORY, SeededTree } from './seeded-tree.ts';
-import { machine } from './systems.ts';
 
 /** No step takes longer, in milliseconds. */
 const STEP_TIMEOUT_MS = 3_600_000;
