@@ -84,7 +84,8 @@ const PUT_AT_ONCE_BYTES = 16 * 1024;
 export interface TransactionOptions {
   /**
    * Whether the promise waits until the transaction is durable. Default: true. Without, it becomes durable after
-   * `commitIntervalMs` at the latest, or with the next one that is waited for; a crash before takes it and all after it.
+   * `commitIntervalMs` at the latest, or with the next one that is waited for; a crash before takes it and all after it. When
+   * changes come faster than checkpoints are written, it waits all the same.
    */
   readonly sync?: boolean;
 }
@@ -452,6 +453,8 @@ export class Database {
     if (options.sync === false) {
       if (plugins !== undefined)
         log.onDurable(lsn, (failure) => failure === undefined && void plugins.run('commit', { lsn }));
+      // A program that goes from one transaction to the next would never let a checkpoint's sync end.
+      if (this.store.isBehind) await log.sync(lsn);
       return { lsn, result };
     }
     await log.sync(lsn);

@@ -310,8 +310,7 @@ export class Store {
       },
       past: () => this.past(),
       relieve: (operations) => {
-        const { dirtyCount, pageSize } = this.live.pages;
-        if (dirtyCount * pageSize <= RELIEF_FACTOR * this.settings.checkpointDirtyBytes) return;
+        if (!this.isBehind) return;
         this.relieve(Math.min(RELIEF_MAXIMUM_MS, RELIEF_MS * Math.max(1, operations)));
       },
       admit: (frees) => this.admit(frees),
@@ -432,8 +431,7 @@ export class Store {
       );
     }
     // What takes away can be done on a full disk, as long as the log has room and memory can hold it.
-    const { dirtyCount, pageSize } = this.live.pages;
-    if (frees && dirtyCount * pageSize < RELIEF_FACTOR * this.settings.checkpointDirtyBytes) return;
+    if (frees && !this.isBehind) return;
     this.admitData(0);
   }
 
@@ -498,6 +496,12 @@ export class Store {
       throw new LsnfsError('CORRUPT_LOG', `the log ends at ${endLsn} and not at ${this.log.lsn} (${reason})`);
     }
     this.changed = this.live.lsn > this.lastSealLsn;
+  }
+
+  /** Whether changes come faster than checkpoints are written: whoever can is to wait for the disk. */
+  get isBehind(): boolean {
+    const { dirtyCount, pageSize } = this.live.pages;
+    return dirtyCount * pageSize > RELIEF_FACTOR * this.settings.checkpointDirtyBytes;
   }
 
   /** Makes everything so far durable. Returns the LSN. */
