@@ -17,7 +17,7 @@ import type { Device } from '../storage/device.ts';
 import { checkTransactionSize, FrameAppender, spaceNeeded } from './frame-appender.ts';
 import { type DurabilityCallback, type Log, type LogOptions, logFailure, settled } from './log.ts';
 import { removeSegments, SegmentFiles, segmentOfEnd } from './segment.ts';
-import { PROGRAM_PACE, SyncPace } from './sync-pace.ts';
+import { SyncPace } from './sync-pace.ts';
 import { prepareTail } from './tail.ts';
 
 const RING_SIZE = 1024 * 1024;
@@ -61,7 +61,7 @@ export class InProcessLog implements Log {
     this.written = options.endLsn;
     this.durable = options.endLsn;
     this.wanted = options.endLsn;
-    this.pace = new SyncPace(options.dataDevice.descriptor >= 0, PROGRAM_PACE);
+    this.pace = new SyncPace(options.dataDevice.descriptor >= 0);
     this.appender = new FrameAppender({
       storeId: options.storeId,
       segmentSize: options.segmentSize,

@@ -71,7 +71,7 @@ import {
   WRITTEN,
 } from './shared-memory.ts';
 import { SyncInPlace } from './sync-in-place.ts';
-import { LONE_CLIENT_PACE, type Pace, SyncPace } from './sync-pace.ts';
+import { type Pace, SyncPace } from './sync-pace.ts';
 import { prepareTail } from './tail.ts';
 import type { WriterThreadData } from './writer-thread.ts';
 
@@ -173,7 +173,7 @@ export class ThreadedLog implements Log {
       directory: options.directory,
       segmentSize: options.segmentSize,
       endLsn: options.endLsn,
-      pace: options.pace ?? new SyncPace(true, LONE_CLIENT_PACE),
+      pace: options.pace ?? new SyncPace(true),
     });
   }
 
