@@ -74,6 +74,7 @@ const isSmall = (title: string): boolean => SMALL_FILE_ROWS.some((small) => smal
 const cleanUp = new CleanUp();
 const base = fs.mkdtempSync(join(tmpdir(), 'lsnfs-bench-engine-'));
 cleanUp.add(() => fs.rmSync(base, { recursive: true, force: true }));
+cleanUp.runAtSignals();
 
 try {
   for (let round = 0; rows.length > 0 && round < rounds; round++) {

@@ -82,15 +82,8 @@ async function part(name: string, measure: (bench: HistoryBench) => Promise<void
   cleanUp.add(() => remove(base));
 }
 
-/** Ends the run when somebody asks for that, or it takes for ever. */
-function giveUp(why: string): void {
-  process.stderr.write(`${why}\n`);
-  cleanUp.run();
-  process.exit(1);
-}
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-  process.on(signal, () => giveUp(`ended by ${signal}`));
-setTimeout(() => giveUp('the run takes too long'), RUN_TIMEOUT_MS).unref();
+cleanUp.runAtSignals();
+setTimeout(() => process.kill(process.pid, 'SIGTERM'), RUN_TIMEOUT_MS).unref();
 
 try {
   for (const files of sizes) {

@@ -108,6 +108,17 @@ export class CleanUp {
     this.steps.pop();
   }
 
+  /** Does them, and ends the process, when a signal asks for its end: at once, or when a child that is waited for has ended. */
+  runAtSignals(): void {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+      process.on(signal, () => {
+        process.stderr.write(`ended by ${signal}\n`);
+        this.run();
+        process.exit(1);
+      });
+    }
+  }
+
   /** Does them all, once. */
   run(): void {
     for (let step = this.steps.pop(); step !== undefined; step = this.steps.pop()) {

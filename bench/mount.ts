@@ -263,6 +263,7 @@ const report = new Report(systems, new RegExp(given.only));
 const shown = wanted.filter((row) => report.declare(row));
 const cleanUp = new CleanUp();
 cleanUp.add(() => fs.rmSync(base, { recursive: true, force: true }));
+cleanUp.runAtSignals();
 
 /** Runs what the rows need, in their order; what goes before a wanted row may prepare it. */
 function measure(system: string, directory: string): void {

@@ -278,13 +278,7 @@ function table({ head, sizes: columns }: Series, found: ReadonlyMap<number, Meas
   return lines.join('\n');
 }
 
-/** Ends the run when somebody asks for that. */
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  process.on(signal, () => {
-    cleanUp.run();
-    process.exit(1);
-  });
-}
+cleanUp.runAtSignals();
 
 try {
   const results: Record<string, Record<string, Record<string, readonly number[]>>> = {};

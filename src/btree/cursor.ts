@@ -21,7 +21,7 @@ import {
 } from '../encoding/cells.ts';
 import { KEY_MAX, type TreeId } from '../encoding/keys.ts';
 import type { PageRef } from '../encoding/page.ts';
-import { CorruptPageError } from '../errors.ts';
+import { assert, CorruptPageError } from '../errors.ts';
 import type { Page, PageSpace } from '../storage/page-space.ts';
 import { borrowRoot, Path } from './path.ts';
 
@@ -80,6 +80,15 @@ export class Cursor {
       return true;
     }
     return this.cross(true, this.keyBytes, this.keyLength);
+  }
+
+  /** Goes to the first key of the next leaf, in a tree that has not changed. At the end it returns false and the cursor stands nowhere. */
+  nextLeaf(): boolean {
+    if (!this.valid) return false;
+    assert(this.seen === this.tree.changes, 'the tree has changed');
+    this.slot = cellCount(this.path.leaf.bytes) - 1;
+    this.readSuffix();
+    return this.next();
   }
 
   /** Goes to the key before. At the beginning it returns false and the cursor stands nowhere. */

@@ -10,9 +10,18 @@
  */
 import type { Cursor } from '../btree/btree.ts';
 import { putU64BE } from '../encoding/bytes.ts';
+import {
+  cellCount,
+  copyBytes,
+  copySuffix,
+  prefixLength,
+  valueLength,
+  valueStart,
+} from '../encoding/cells.ts';
 import { direntInode, direntType } from '../encoding/dirent.ts';
 import { INODE_CONTENT, isInlineFile } from '../encoding/inode.ts';
-import { keyInode, NAME_MAX } from '../encoding/keys.ts';
+import { KEY_MAX, keyInode, NAME_MAX } from '../encoding/keys.ts';
+import { PAGE_HEADER_SIZE } from '../encoding/page.ts';
 import type { Core } from './core.ts';
 import { ROOT_INODE, S_IFDIR, S_IFREG } from './file-system.ts';
 import { PATH_MAX } from './path.ts';
@@ -40,6 +49,8 @@ export class Values {
   /** The names alone, likewise. */
   private readonly names: Buffer[] = [];
   private cursor: Cursor | undefined;
+  /** The key of the entry that a listing is at. */
+  private readonly listed = Buffer.alloc(KEY_MAX);
 
   constructor(core: Core) {
     this.core = core;
@@ -179,14 +190,27 @@ export class Values {
   eachEntry(directory: number, sink: NameSink): void {
     this.cursor ??= this.core.state.namespace.cursor();
     const { cursor } = this;
-    const { keyView } = cursor;
     const prefix = Buffer.allocUnsafe(8);
     putU64BE(prefix, 0, directory);
-    for (let more = cursor.seek(prefix); more && cursor.startsWith(prefix); more = cursor.next()) {
-      const { bytes } = cursor.page;
-      const start = cursor.valueStart;
-      const inode = direntInode(bytes, start, cursor.valueLength);
-      sink(keyView, 8, cursor.keyLength, inode, direntType(bytes, start));
+    for (let more = cursor.seek(prefix); more && cursor.startsWith(prefix); more = cursor.nextLeaf()) {
+      if (!this.eachEntryOfLeaf(cursor, prefix, sink)) return;
     }
+  }
+
+  /** Those from the cursor's on to the end of its leaf. Returns whether there may be more in the next. */
+  private eachEntryOfLeaf(cursor: Cursor, prefix: Buffer, sink: NameSink): boolean {
+    const { bytes } = cursor.page;
+    const { listed } = this;
+    // What all keys of the page begin with is there once; the first eight bytes of a key are no part of the name.
+    const shared = prefixLength(bytes);
+    copyBytes(bytes, PAGE_HEADER_SIZE, listed, 0, shared);
+    for (let slot = cursor.slot, count = cellCount(bytes); slot < count; slot++) {
+      const end = shared + copySuffix(bytes, slot, listed, shared);
+      for (let i = shared; i < 8; i++) if (listed[i] !== prefix[i]) return false;
+      const start = valueStart(bytes, slot);
+      const inode = direntInode(bytes, start, valueLength(bytes, slot));
+      sink(listed, 8, end, inode, direntType(bytes, start));
+    }
+    return true;
   }
 }
