@@ -191,7 +191,7 @@ export class DamageSource {
       const to = Math.min(from + pageSize, at + 1 + random.below(600));
       return named(edit(DATA_NAME, at, to, 'ones', (bytes) => bytes.fill(0xff)));
     }
-    if (how < 10) {
+    if (how < 10 && olderPages.size > 0) {
       const older = olderPages.get(number);
       const other = older ?? olderPages.get([...olderPages.keys()][random.below(olderPages.size)]!)!;
       const what = older === undefined ? "another page's old content" : 'its old content';

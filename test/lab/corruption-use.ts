@@ -192,10 +192,11 @@ export async function traceNeeds(built: BuiltStore): Promise<PageNeeds> {
   const model = stateAt(built.states, built.endLsn);
   const needs = new Map<string, Set<number>>();
   let present = new Set<number>();
-  const { get, readData } = cache;
-  cache.get = (number, lsn, checksum) => {
+  const { borrow, readData } = cache;
+  // `get` is made of it.
+  cache.borrow = (number, lsn, checksum) => {
     present.add(number);
-    return get.call(cache, number, lsn, checksum);
+    return borrow.call(cache, number, lsn, checksum);
   };
   cache.readData = (page, count, target, start) => {
     for (let i = 0; i < count; i++) present.add(page + i);
