@@ -13,7 +13,7 @@ import { parseArgs } from 'node:util';
 import { ENGINE_ROWS, SMALL_FILE_ROWS } from './engine-rows.ts';
 import type { WorkerLine, WorkerOptions } from './engine-worker.ts';
 import { AGENTFS, ENGINE_NAMES, type FileStoreName, whyNotEngine } from './engines.ts';
-import { CleanUp, settle } from './measure.ts';
+import { CleanUp, settle, wholeNumber } from './measure.ts';
 import { BEST, Report, type Row } from './report.ts';
 
 /** No engine takes longer over a round, in milliseconds. */
@@ -49,12 +49,6 @@ const { values: given } = parseArgs({
   },
 });
 
-function wholeNumber(option: string, text: string): number {
-  const value = Number(text);
-  if (Number.isSafeInteger(value) && value >= 1) return value;
-  throw new Error(`--${option}: ${text} is no whole number from 1 on`);
-}
-
 function systemNamed(name: string): FileStoreName {
   const systems: readonly FileStoreName[] = [...ENGINE_NAMES, AGENTFS];
   const system = systems.find((known) => known === name);
@@ -62,9 +56,9 @@ function systemNamed(name: string): FileStoreName {
   return system;
 }
 
-const rounds = given.quick ? 1 : wholeNumber('rounds', given.rounds);
-const entries = wholeNumber('entries', given.entries ?? (given.quick ? '50000' : '200000'));
-const seed = wholeNumber('seed', given.seed);
+const rounds = given.quick ? 1 : wholeNumber('--rounds', given.rounds);
+const entries = wholeNumber('--entries', given.entries ?? (given.quick ? '50000' : '200000'));
+const seed = wholeNumber('--seed', given.seed);
 const systems = given.systems.split(',').map(systemNamed);
 const share = given.quick ? 0.1 : 1;
 const report = new Report(systems, new RegExp(given.only));

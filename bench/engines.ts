@@ -11,7 +11,8 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { Database } from '../src/index.ts';
 import { initialize, open } from '../src/index.ts';
-import { diskBytes, KEEP_NOTHING } from './measure.ts';
+import { KEEP_NOTHING } from '../test/helpers/retention-settings.ts';
+import { diskBytes } from './measure.ts';
 
 export interface EngineOptions {
   readonly directory: string;

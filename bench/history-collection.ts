@@ -5,8 +5,9 @@
 import { join } from 'node:path';
 import { type Database, initialize, open } from '../src/index.ts';
 import { Random } from '../test/helpers/random.ts';
+import { KEEP_NOTHING } from '../test/helpers/retention-settings.ts';
 import { type HistoryBench, OTHERWISE } from './history-bench.ts';
-import { KEEP_NOTHING, quantile } from './measure.ts';
+import { quantile } from './measure.ts';
 import { OWN } from './report.ts';
 import { SeededTree } from './seeded-tree.ts';
 

@@ -8,8 +8,9 @@
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { initialize, open } from '../src/index.ts';
+import { KEEP_NOTHING } from '../test/helpers/retention-settings.ts';
 import { attempt, BORG, BTRFS, CP, type HistoryBench, RESTIC, RSYNC } from './history-bench.ts';
-import { CleanUp, diskBytes, isInstalled, KEEP_NOTHING, run } from './measure.ts';
+import { CleanUp, diskBytes, isInstalled, run } from './measure.ts';
 import { Borg, Btrfs, Restic } from './native-peers.ts';
 import { OWN } from './report.ts';
 import { SeededTree } from './seeded-tree.ts';

@@ -17,7 +17,7 @@ import { measureCollection } from './history-collection.ts';
 import { measureReading } from './history-reading.ts';
 import { compareSizes, LARGE_FILES, MANY_FILES, measureSize } from './history-sizes.ts';
 import { measureSpace } from './history-space.ts';
-import { CleanUp, run, settle } from './measure.ts';
+import { CleanUp, progress, run, settle, wholeNumber } from './measure.ts';
 import { Report } from './report.ts';
 import { FILES_PER_DIRECTORY } from './seeded-tree.ts';
 import { Turns } from './turns.ts';
@@ -53,24 +53,13 @@ const { peers } = given;
 if (peers !== 'all' && peers !== 'quick' && peers !== 'none')
   throw new Error('--peers is all, quick or none');
 
-function wholeNumber(option: string, text: string): number {
-  const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 1)
-    throw new Error(`${option}: ${text} is no whole number from 1 on`);
-  return value;
-}
-
 const cleanUp = new CleanUp();
 const base = fs.mkdtempSync(join(tmpdir(), 'lsnfs-bench-history-'));
 cleanUp.add(() => remove(base));
 const fileSystem = run('stat', ['-f', '-c', '%T', base]).trim();
 const report = new Report(HISTORY_SYSTEMS, new RegExp(given.only));
 const turns = new Turns(report, rounds, () => settle(base));
-const started = performance.now();
-
-function say(text: string): void {
-  process.stderr.write(`${((performance.now() - started) / 1000).toFixed(0).padStart(6)} s  ${text}\n`);
-}
+const say = progress();
 
 /** Measures a part in a directory of its own; what it leaves is gone before the next. */
 async function part(name: string, measure: (bench: HistoryBench) => Promise<void>): Promise<void> {

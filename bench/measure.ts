@@ -8,17 +8,6 @@ import { fileURLToPath } from 'node:url';
 const PROGRAM_TIMEOUT_MS = 1_800_000;
 const OUTPUT_MAX = 64 * 1024 * 1024;
 
-/** Settings of a store that keeps nothing of the past but what has a name or is open. */
-export const KEEP_NOTHING = {
-  keepWindowMs: 0,
-  minRetentionMs: 0,
-  keepHourly: 0,
-  keepDaily: 0,
-  keepWeekly: 0,
-  keepMonthly: 0,
-  keepYearly: 0,
-} as const;
-
 export interface RunOptions {
   /** Whether what it prints is thrown away, as it is written. Default: no, it is returned. */
   readonly quiet?: boolean;
@@ -51,6 +40,23 @@ export function run(command: string, args: readonly string[], options: RunOption
 /** Runs the command of this build. */
 export function lsnfs(...args: string[]): string {
   return run(process.execPath, [fileURLToPath(new URL('../bundle/lsnfs.js', import.meta.url)), ...args]);
+}
+
+/** What an option says. @throws Error when it is no whole number from 1 on */
+export function wholeNumber(option: string, text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 1)
+    throw new Error(`${option}: ${text} is no whole number from 1 on`);
+  return value;
+}
+
+/** Says on standard error what is under way, with the seconds since this was called. */
+export function progress(): (text: string) => void {
+  const started = performance.now();
+  return (text) => {
+    const seconds = ((performance.now() - started) / 1000).toFixed(0);
+    process.stderr.write(`${seconds.padStart(6)} s  ${text}\n`);
+  };
 }
 
 /** Why caches cannot be dropped, or undefined. */

@@ -23,6 +23,7 @@ import {
   residentMaximum,
   run,
   settle,
+  wholeNumber,
   whyNotDropCaches,
 } from './measure.ts';
 import { OWN, Report, type Row } from './report.ts';
@@ -59,8 +60,7 @@ const { values: given } = parseArgs({
     compare: { type: 'string' },
   },
 });
-const rounds = given.quick ? 1 : Number(given.rounds);
-if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds takes a whole number from 1 on');
+const rounds = given.quick ? 1 : wholeNumber('--rounds', given.rounds);
 const systems = given.systems.split(',');
 
 /** What --quick does of each workload. */

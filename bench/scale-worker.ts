@@ -3,14 +3,14 @@
  * `node scale-worker.js OPTIONS` (JSON). Prints a JSON line for each row that it measures. Apart from what a row names,
  * a step keeps nothing that grows with the store.
  */
-import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { type Database, initialize, open } from '../src/index.ts';
 import { Transaction } from '../src/plugin/transaction.ts';
 import { ROOT_CALLER, S_IFREG } from '../src/vfs/file-system.ts';
 import type { LiveFileSystem } from '../src/vfs/live-file-system.ts';
 import { Random } from '../test/helpers/random.ts';
-import { median, noise, quantile, residentMaximum, run } from './measure.ts';
+import { KEEP_NOTHING } from '../test/helpers/retention-settings.ts';
+import { dropCaches, median, noise, quantile, residentMaximum, run, whyNotDropCaches } from './measure.ts';
 import { SeededTree } from './seeded-tree.ts';
 
 export interface StepOptions {
@@ -60,23 +60,13 @@ async function took(work: () => unknown): Promise<number> {
 
 /** Nothing of the store is in the system's page cache, where this process may see to that. */
 function makeCold(): void {
-  if (process.geteuid?.() !== 0) return;
+  if (whyNotDropCaches() !== undefined) return;
   run('sync', []);
-  fs.writeFileSync('/proc/sys/vm/drop_caches', '3');
+  dropCaches();
 }
 
 /** Only what asks for a checkpoint makes one. */
 const QUIET = { checkpointIntervalMs: 3_600_000 };
-/** Nothing is kept but what has a name. */
-const NOTHING_KEPT = {
-  keepWindowMs: 0,
-  minRetentionMs: 0,
-  keepHourly: 0,
-  keepDaily: 0,
-  keepWeekly: 0,
-  keepMonthly: 0,
-  keepYearly: 0,
-};
 
 /** A number that no other change of this store has had. */
 function generation(change: number): number {
@@ -90,7 +80,7 @@ function change(database: Database, files: readonly number[], number: number): v
 }
 
 async function filled(): Promise<void> {
-  await initialize(store, { settings: NOTHING_KEPT });
+  await initialize(store, { settings: KEEP_NOTHING });
   const database = await open(store);
   const ms = await took(async () => {
     await tree.put(database, tree.all(), 0);
@@ -256,7 +246,7 @@ async function check(): Promise<void> {
 
 /** A directory with `size` entries, beside one to rename it into. */
 async function directory(): Promise<void> {
-  await initialize(store, { settings: NOTHING_KEPT });
+  await initialize(store, { settings: KEEP_NOTHING });
   const database = await open(store);
   await database.transaction((transaction) => transaction.mkdir('elsewhere'));
   for (let first = 0; first < size; first += 10_000) {
@@ -312,7 +302,7 @@ async function rename(): Promise<void> {
 
 /** Writes `size` GB into one file, in pieces of 1 MiB; then what is done to such a file. */
 async function large(isSparse: boolean): Promise<void> {
-  await initialize(store, { settings: NOTHING_KEPT });
+  await initialize(store, { settings: KEEP_NOTHING });
   const database = await open(store);
   const live = database.volume.live as LiveFileSystem;
   const name = Buffer.from('large');

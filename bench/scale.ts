@@ -16,7 +16,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { CleanUp, median, residentMaximum, run } from './measure.ts';
+import {
+  CleanUp,
+  dropCaches,
+  lsnfs,
+  median,
+  progress,
+  residentMaximum,
+  run,
+  wholeNumber,
+  whyNotDropCaches,
+} from './measure.ts';
 import { machine } from './report.ts';
 import type { StepLine, StepName, StepOptions } from './scale-worker.ts';
 import { FILES_PER_DIRECTORY, SeededTree } from './seeded-tree.ts';
@@ -54,13 +64,6 @@ const seed = wholeNumber('--seed', given.seed);
 const walkedFiles = wholeNumber('--walk', given.walk);
 const only = new RegExp(given.only);
 
-function wholeNumber(option: string, text: string): number {
-  const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 1)
-    throw new Error(`${option}: ${text} is no whole number from 1 on`);
-  return value;
-}
-
 function list(option: string, text: string): number[] {
   return text === '' ? [] : text.split(',').map((part) => wholeNumber(option, part));
 }
@@ -73,11 +76,7 @@ const base = fs.mkdtempSync(join(tmpdir(), 'lsnfs-bench-scale-'));
 cleanUp.add(() => fs.rmSync(base, { recursive: true, force: true }));
 const stores = given.stores ?? base;
 fs.mkdirSync(stores, { recursive: true });
-const started = performance.now();
-
-function say(text: string): void {
-  process.stderr.write(`${((performance.now() - started) / 1000).toFixed(0).padStart(6)} s  ${text}\n`);
-}
+const say = progress();
 
 /** What was measured of one store, by row. */
 type Measured = Map<string, { readonly unit: StepLine['unit']; readonly values: number[] }>;
@@ -108,10 +107,6 @@ function step(measured: Measured, options: StepOptions, isKilled = false): void 
   for (const line of stdout.split('\n')) if (line !== '') note(measured, JSON.parse(line) as StepLine);
 }
 
-function lsnfs(...words: string[]): string {
-  return run(process.execPath, [join(here, '..', 'bundle', 'lsnfs.js'), ...words]);
-}
-
 function tookMs(work: () => unknown): number {
   const start = performance.now();
   work();
@@ -126,7 +121,7 @@ function onMount(
 ): void {
   const mountpoint = join(base, 'mounted');
   fs.mkdirSync(mountpoint);
-  if (process.geteuid?.() === 0) fs.writeFileSync('/proc/sys/vm/drop_caches', '3');
+  if (whyNotDropCaches() === undefined) dropCaches();
   const add = (row: string, value: number, unit: StepLine['unit'] = 'ms') =>
     note(measured, { row, value, unit });
   const mountMs = tookMs(() => {

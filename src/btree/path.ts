@@ -23,10 +23,10 @@ import {
 import type { TreeId } from '../encoding/keys.ts';
 import { PAGE_KIND, PAGE_KIND_AT, PAGE_LEVEL, PAGE_TREE, type PageRef } from '../encoding/page.ts';
 import { CorruptPageError } from '../errors.ts';
-import { type Page, type PageSpace, pageOf } from '../storage/page-space.ts';
+import { NO_BYTES, type Page, type PageSpace, pageOf } from '../storage/page-space.ts';
 
 /** Stands where there is no page. */
-export const NOWHERE: Page = Object.freeze(pageOf(0, 0, 0, Buffer.alloc(0), 0));
+export const NOWHERE: Page = Object.freeze(pageOf(0, 0, 0, NO_BYTES, 0));
 
 /** Loads the root page of a tree. */
 export function loadRoot(space: PageSpace, tree: TreeId, root: Readonly<PageRef>): Page {

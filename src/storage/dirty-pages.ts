@@ -305,10 +305,8 @@ export class DirtyPages implements PageSpace {
     this.deadExtents.length = savepoint.extents;
     this.replaced.length = savepoint.replaced;
     for (const { page, bytes } of savepoint.images) bytes.copy(page.bytes);
-    for (const table of [this.trees, this.data]) {
-      const first = table === this.trees ? savepoint.mark.tree : savepoint.mark.data;
-      for (const { number } of table.between(first)) table.delete(number);
-    }
+    for (const { number } of this.trees.between(savepoint.mark.tree)) this.trees.delete(number);
+    for (const { number } of this.data.between(savepoint.mark.data)) this.data.delete(number);
     this.close(savepoint);
   }
 
@@ -355,12 +353,16 @@ export class DirtyPages implements PageSpace {
 
   /** No pointer to this temporary number is left. */
   forgetTemporary(number: number): void {
-    (number >= DATA_BASE ? this.data : this.trees).delete(number);
+    this.tableOf(number).delete(number);
   }
 
   /** The page that was given a temporary number, if that number still means one. */
   lookUp(number: number): Page | undefined {
-    return (number >= DATA_BASE ? this.data : this.trees).get(number);
+    return this.tableOf(number).get(number);
+  }
+
+  private tableOf(number: number): PageTable {
+    return number >= DATA_BASE ? this.data : this.trees;
   }
 
   /**
